@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's configuration: one YAML file (a ConfigMap in the chart), checked whole at start.
+
+Every field has its meaning, unit and default beside it. An unknown field, a wrong type or a value out of range is a
+ConfigurationError that names the field; nothing starts then.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from strongroom.model.limits import MAX_PLAINTEXT_BYTES
+
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+_AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/")]
+_Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used. The message names the file, the field and what is expected."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    pass
+
+
+class HsmConfig(_Section):
+    """One PKCS#11 token."""
+
+    name: _Name
+    """What `spec.hsm` of a CustomerMasterKey names."""
+    module: _AbsolutePath
+    """The PKCS#11 library, absolute: it is loaded from here and nowhere else."""
+    module_sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Digest the library must have; empty: not checked."""
+    token_label: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    """CKA label of the token inside the library (PKCS#11: at most 32 characters). Exactly one must match."""
+    pin_file: _AbsolutePath
+    """File that holds the user PIN; read when needed, never kept. A trailing newline is dropped."""
+    environment: dict[str, str] = {}
+    """Environment variables for the library's process, such as SOFTHSM2_CONF. It gets no other."""
+    sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    """Worker sessions, so operations at a time. SoftHSM gets slower above 2; network HSMs want 16 to 32."""
+    operation_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
+    """After this long an operation counts as hung: the library's process is killed and started anew."""
+    certification: Annotated[str, msgspec.Meta(max_length=128)] = "none"
+    """What the administrator states about the device (FIPS 140-3 Level 3, …). Shown in status as a claim."""
+
+
+class ApiConfig(_Section):
+    """The aggregated crypto API."""
+
+    enabled: bool = True
+    address: str = "0.0.0.0"  # noqa: S104 - a pod's address is not known beforehand
+    """Address to listen on."""
+    port: _Port = 10250
+    """Port to listen on; 0 picks a free one. GKE's private clusters allow 10250 from the API server by default."""
+    service_name: _Name = "strongroom"
+    """Service in front of the API: names the serving certificate."""
+    client_burst: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """Requests served at a time; more wait in the listener's queue."""
+
+
+class AuditConfig(_Section):
+    """The audit log."""
+
+    file: str = ""
+    """Also append to this file; empty: stdout alone."""
+    strict: bool = True
+    """Refuse an operation whose record cannot be written (AuditUnavailable)."""
+
+
+class SecretsConfig(_Section):
+    """What the operator writes, and how it looks after it."""
+
+    drift_watch: bool = True
+    """Watch the metadata of managed Secrets and repair them. Off: the operator holds no read permission on Secrets."""
+    max_plaintext_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_PLAINTEXT_BYTES)] = MAX_PLAINTEXT_BYTES
+    """Largest value, in bytes; may lower the limit, never raise it."""
+    denied_metadata: list[str] = []
+    """Regular expressions; a template label or annotation whose whole key matches one is refused."""
+
+
+class Config(_Section):
+    """The whole file."""
+
+    namespace: _Name
+    """Namespace of the operator itself: its ledger, certificate and Events."""
+    service_account: _Name = "strongroom"
+    """ServiceAccount the operator runs as; named in the grants it prints."""
+    hsms: Annotated[list[HsmConfig], msgspec.Meta(min_length=1)]
+    """Tokens. Names are unique."""
+    api: ApiConfig = ApiConfig()
+    audit: AuditConfig = AuditConfig()
+    secrets: SecretsConfig = SecretsConfig()
+    metrics_port: _Port = 8080
+    """Prometheus metrics and health over plain HTTP (numbers only); 0 turns it off."""
+    metrics_address: str = "0.0.0.0"  # noqa: S104 - scraped from outside the pod
+    """Address of the metrics port."""
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 32
+    """Objects reconciled at a time; also the largest number of API calls in flight."""
+    relist_seconds: Annotated[float, msgspec.Meta(ge=1)] = 600.0
+    """How often everything is listed anew to find what a watch lost."""
+    log_level: Annotated[str, msgspec.Meta(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    """Level of the operator's own log on stderr."""
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises ConfigurationError."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        config = msgspec.yaml.decode(text, type=Config)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    except msgspec.DecodeError:
+        raise ConfigurationError(f"{path}: is not valid YAML") from None
+    _check_whole(path, config)
+    return config
+
+
+def _check_whole(path: Path, config: Config) -> None:
+    """What no single field can say."""
+    names = [hsm.name for hsm in config.hsms]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"{path}: two HSMs are named {name!r} - at `$.hsms[...].name`")
+    for index, pattern in enumerate(config.secrets.denied_metadata):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigurationError(
+                f"{path}: is not a regular expression: {error} - at `$.secrets.deniedMetadata[{index}]`"
+            ) from None

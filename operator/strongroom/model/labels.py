@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names that users and other programs see: API groups, kinds, labels, annotations."""
+
+KMS_GROUP = "kms.strongroom.dev"
+CRYPTO_GROUP = "crypto.strongroom.dev"
+VERSION = "v1alpha1"
+KMS_API_VERSION = f"{KMS_GROUP}/{VERSION}"
+CRYPTO_API_VERSION = f"{CRYPTO_GROUP}/{VERSION}"
+
+MASTER_KEY_KIND = "CustomerMasterKey"
+MASTER_KEY_PLURAL = "customermasterkeys"
+ENCRYPTED_SECRET_KIND = "EncryptedSecret"  # noqa: S105 - a kind, not a credential
+ENCRYPTED_SECRET_PLURAL = "encryptedsecrets"  # noqa: S105
+KEYS_RESOURCE = "keys"
+
+RESERVED_DOMAIN = "strongroom.dev"
+"""Nothing under this domain may be set by a template: it steers the operator."""
+
+MANAGED_LABEL = "strongroom.dev/managed"
+"""On every Secret the operator writes, `"true"`; what the metadata watch selects."""
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+ADOPT_ANNOTATION = "strongroom.dev/adopt"
+"""Put on a foreign Secret, `"true"`, by whoever wants it taken over."""
+
+FIELD_MANAGER = "strongroom"
+"""Field manager of every write; drift is told by who owns which field."""
+EVENT_SOURCE = "strongroom.dev/operator"
+"""reportingController of Events."""
+
+FORBIDDEN_SECRET_TYPES = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
+"""Secret types that carry authority: writing one mints or binds a credential."""
