@@ -26,7 +26,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class HsmConfig(_Section):
+class HsmConfig(_Section, frozen=True, kw_only=True):
     """One PKCS#11 token."""
 
     name: _Name
@@ -49,7 +49,7 @@ class HsmConfig(_Section):
     """What the administrator states about the device (FIPS 140-3 Level 3, …). Shown in status as a claim."""
 
 
-class ApiConfig(_Section):
+class ApiConfig(_Section, frozen=True, kw_only=True):
     """The aggregated crypto API."""
 
     enabled: bool = True
@@ -63,7 +63,7 @@ class ApiConfig(_Section):
     """Requests served at a time; more wait in the listener's queue."""
 
 
-class AuditConfig(_Section):
+class AuditConfig(_Section, frozen=True, kw_only=True):
     """The audit log."""
 
     file: str = ""
@@ -72,7 +72,7 @@ class AuditConfig(_Section):
     """Refuse an operation whose record cannot be written (AuditUnavailable)."""
 
 
-class SecretsConfig(_Section):
+class SecretsConfig(_Section, frozen=True, kw_only=True):
     """What the operator writes, and how it looks after it."""
 
     drift_watch: bool = True
@@ -83,7 +83,7 @@ class SecretsConfig(_Section):
     """Regular expressions; a template label or annotation whose whole key matches one is refused."""
 
 
-class Config(_Section):
+class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
     namespace: _Name
