@@ -140,7 +140,8 @@ class StrongroomError(Exception):
     """Everything Strongroom raises on purpose.
 
     `message` says what is wrong and where; `hint`, if any, what to do. Both are safe to show: to the caller, in a
-    condition, an Event, a log. `ckr` is the PKCS#11 return code's name, where one led here; it goes to the audit record.
+    condition, an Event, a log. `ckr` is the name of the PKCS#11 return code that led here, if one did; it goes to the
+    audit record.
     """
 
     def __init__(self, reason: Reason, message: str, *, hint: str = "", ckr: str = "") -> None:

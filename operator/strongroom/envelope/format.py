@@ -109,5 +109,7 @@ def _decode_canonical(text: str, where: str) -> bytes:
 
 def _unsupported(where: str, what: str) -> StrongroomError:
     return StrongroomError(
-        Reason.UNSUPPORTED_FORMAT, f"{where} {what}", hint="Encrypt it with 'strongroom encrypt', or upgrade the operator"
+        Reason.UNSUPPORTED_FORMAT,
+        f"{where} {what}",
+        hint="Encrypt it with 'strongroom encrypt', or upgrade the operator",
     )
