@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One aiohttp session to the API server, with typed errors that hold nothing secret."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum, unique
+from typing import Any, Final
+
+import aiohttp
+
+from strongroom.kube.credentials import Credentials
+from strongroom.model.labels import FIELD_MANAGER
+
+JsonObject = dict[str, Any]
+
+PAGE_SIZE: Final = 500
+"""Objects a LIST page; kube-apiserver's own clients use the same."""
+_REQUEST_TIMEOUT_SECONDS: Final = 30.0
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Accept headers by which the API server answers without spec, data or status."""
+
+
+@unique
+class PatchType(StrEnum):
+    """Content types of a PATCH."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+    APPLY = "application/apply-patch+yaml"
+
+
+class ApiError(Exception):
+    """The API server refused, or could not be asked (`status` 0).
+
+    Holds the code, the machine-readable reason and the paths of the fields at fault; never the message, because the
+    API server's own messages can quote what was sent (an invalid dockerconfigjson does).
+    `by_policy`: a ValidatingAdmissionPolicy refused, not RBAC and not the schema. `retry_after` is in seconds.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        *,
+        fields: tuple[str, ...] = (),
+        retry_after: float | None = None,
+        by_policy: bool = False,
+    ) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.retry_after = retry_after
+        self.by_policy = by_policy
+
+    def __str__(self) -> str:
+        where = f" ({', '.join(self.fields)})" if self.fields else ""
+        return f"the API server answered {self.status or 'nothing'} {self.reason}{where}"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may pass later without anyone changing anything."""
+        return self.status == 0 or self.status in (408, 429) or self.status >= 500
+
+
+class KubeClient:
+    """The operator's only way to the API server, but for Kopf's watches. Belongs to one event loop.
+
+    Every call raises ApiError. No call retries: who calls knows whether another try helps.
+    """
+
+    def __init__(self, credentials: Credentials, *, connections: int) -> None:
+        self._credentials = credentials
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=credentials.ssl_context),
+            timeout=aiohttp.ClientTimeout(total=_REQUEST_TIMEOUT_SECONDS),
+            headers={"User-Agent": "strongroom", "Accept": "application/json"},
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def get(self, path: str, *, accept: str | None = None, params: Mapping[str, str] | None = None) -> JsonObject:
+        """GET one object or list page."""
+        return await self._request("GET", path, accept=accept, params=params)
+
+    async def create(self, path: str, body: JsonObject, *, accept: str | None = None) -> JsonObject:
+        """POST to a collection, as our field manager."""
+        return await self._request("POST", path, body=body, accept=accept, params={"fieldManager": FIELD_MANAGER})
+
+    async def replace(self, path: str, body: JsonObject) -> JsonObject:
+        """PUT a whole object; its resourceVersion is the precondition."""
+        return await self._request("PUT", path, body=body, params={"fieldManager": FIELD_MANAGER})
+
+    async def patch(self, path: str, kind: PatchType, body: Any, *, accept: str | None = None) -> JsonObject:
+        """PATCH as our field manager; APPLY takes fields over from other managers."""
+        params = {"fieldManager": FIELD_MANAGER}
+        if kind is PatchType.APPLY:
+            params["force"] = "true"
+        return await self._request("PATCH", path, body=body, content_type=kind.value, accept=accept, params=params)
+
+    async def list_all(
+        self, path: str, *, accept: str | None = None, label_selector: str | None = None
+    ) -> AsyncIterator[tuple[list[JsonObject], int]]:
+        """All pages of a collection: (items, resourceVersion of the list). One consistent snapshot."""
+        params = {"limit": str(PAGE_SIZE)}
+        if label_selector:
+            params["labelSelector"] = label_selector
+        while True:
+            page = await self._request("GET", path, accept=accept, params=params)
+            metadata = page.get("metadata", {})
+            yield page.get("items") or [], int(metadata.get("resourceVersion") or 0)
+            if not metadata.get("continue"):
+                return
+            params["continue"] = metadata["continue"]
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> JsonObject:
+        headers = {"Content-Type": content_type} if body is not None else {}
+        if accept:
+            headers["Accept"] = accept
+        if authorization := self._credentials.authorization():
+            headers["Authorization"] = authorization
+        payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        try:
+            async with self._session.request(
+                method, self._credentials.server + path, data=payload, headers=headers, params=params
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiError(0, type(error).__name__) from None
+        if response.status >= 400:
+            raise _error(response, content)
+        try:
+            answer: JsonObject = json.loads(content)
+        except ValueError:
+            raise ApiError(0, "InvalidAnswer") from None
+        return answer
+
+
+def _error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
+    """Keep what a program may act on; drop every sentence."""
+    try:
+        status = json.loads(content)
+        assert isinstance(status, dict)
+    except (ValueError, AssertionError):
+        status = {}
+    details = status.get("details") or {}
+    fields = tuple(str(cause["field"]) for cause in details.get("causes") or [] if cause.get("field"))
+    retry_after = response.headers.get("Retry-After", "")
+    return ApiError(
+        status=response.status,
+        reason=str(status.get("reason") or response.reason or "Unknown"),
+        fields=fields,
+        retry_after=float(retry_after) if retry_after.isdigit() else None,
+        by_policy="ValidatingAdmissionPolicy" in str(status.get("message", "")),
+    )
