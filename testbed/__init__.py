@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Kubernetes control plane, a SoftHSM token and the operator, on this machine alone: no Docker, no cluster.
+
+    binaries        builds etcd, kube-apiserver, kube-controller-manager, kubectl and helm once, and caches them
+    controlplane    starts and stops them, RBAC on; the API server may go away in the middle and come back
+    users           kubeconfigs for users (client certificate) and ServiceAccounts (TokenRequest)
+    kubectl         runs kubectl as one of them
+    faultproxy      stands between a client and the API server, and makes it slow, broken or rude
+    softhsm         a PKCS#11 token
+    installation    the chart, rendered and applied, with the operator outside the cluster
+    operator        the operator as a process, with the permissions of the chart's ServiceAccount
+    waiting         waits for a condition, and says what it waited for
+
+Every server listens on loopback, and every process dies with the process that started it.
+"""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+"""Root of the source tree."""
+
+
+class TestBedError(Exception):
+    """The test bed itself does not work: the message says which part, and holds the end of its log."""
+
+    __test__ = False
