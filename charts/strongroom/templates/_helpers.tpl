@@ -60,6 +60,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not $all }}
 {{- fail "no HSM: list one under hsms, or set softhsm.enabled for a first try" }}
 {{- end }}
+{{- $names := list }}
+{{- range $all }}
+{{- if has .name $names }}
+{{- fail (printf "two HSMs are named %q (hsms, softhsm.name)" .name) }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
 {{- toYaml $all }}
 {{- end }}
 
@@ -70,7 +77,7 @@ config.yaml: |
   serviceAccount: {{ include "strongroom.serviceAccountName" . }}
   hsms:
   {{- range include "strongroom.hsms" . | fromYamlArray }}
-    - {{- omit . "pinSecret" | merge (dict "pinFile" (printf "/run/strongroom/pins/%s/pin" .name)) | toYaml | nindent 6 }}
+    - {{ omit . "pinSecret" | merge (dict "pinFile" (printf "/run/strongroom/pins/%s/pin" .name)) | toYaml | indent 6 | trim }}
   {{- end }}
   api:
     enabled: {{ .Values.apiService.enabled }}
@@ -81,8 +88,8 @@ config.yaml: |
   secrets:
     {{- toYaml .Values.secrets | nindent 4 }}
   metricsPort: {{ ternary 8080 0 .Values.metrics.enabled }}
-  workers: {{ .Values.workers }}
-  relistSeconds: {{ .Values.relistSeconds }}
+  workers: {{ .Values.workers | toJson }}
+  relistSeconds: {{ .Values.relistSeconds | toJson }}
   logLevel: {{ .Values.logLevel }}
 {{- if .Values.softhsm.enabled }}
 softhsm2.conf: |
