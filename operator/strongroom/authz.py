@@ -15,7 +15,9 @@ from strongroom.model.labels import CRYPTO_GROUP, KEYS_RESOURCE
 from strongroom.model.principal import Caller, Permission, Principal
 
 CACHE_SECONDS: Final = 10.0
-"""How long a yes is believed: as long as Kubernetes' own extension servers do. A no is never cached."""
+"""How long a yes is believed: as long as Kubernetes' own extension servers do."""
+DENIED_CACHE_SECONDS: Final = 1.0
+"""How long a no is believed: short enough that a grant works at once, and a denied backlog is one review a second."""
 _CACHE_LIMIT: Final = 10_000
 
 
@@ -29,12 +31,12 @@ class _Question:
 
 
 class Authorizer:
-    """Asks the API server. A yes is cached for CACHE_SECONDS; the same question asked twice at a time is one review."""
+    """Asks the API server. Verdicts are cached for a short time; equal questions at a time are one review."""
 
     def __init__(self, kube: KubeClient, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._kube = kube
         self._monotonic = monotonic
-        self._allowed_until: dict[_Question, float] = {}
+        self._verdicts: dict[_Question, tuple[bool, float]] = {}
         self._asking: dict[_Question, asyncio.Task[bool]] = {}
 
     async def require(self, caller: Caller, key_name: str, *, all_namespaces: bool = False) -> None:
@@ -59,8 +61,9 @@ class Authorizer:
         Raises StrongroomError (Unavailable) if the API server gives no verdict.
         """
         question = _Question(principal, verb, subresource, name, namespace)
-        if self._allowed_until.get(question, 0.0) > self._monotonic():
-            return True
+        allowed, until = self._verdicts.get(question, (False, 0.0))
+        if until > self._monotonic():
+            return allowed
         task = self._asking.get(question)
         if task is None:
             task = asyncio.create_task(self._review(question))
@@ -76,10 +79,9 @@ class Authorizer:
                 Reason.UNAVAILABLE, f"permission could not be checked: {error}", hint="This is retried"
             ) from error
         allowed = bool(answer.get("status", {}).get("allowed"))
-        if allowed:
-            if len(self._allowed_until) >= _CACHE_LIMIT:
-                self._allowed_until.clear()
-            self._allowed_until[question] = self._monotonic() + CACHE_SECONDS
+        if len(self._verdicts) >= _CACHE_LIMIT:
+            self._verdicts.clear()
+        self._verdicts[question] = allowed, self._monotonic() + (CACHE_SECONDS if allowed else DENIED_CACHE_SECONDS)
         return allowed
 
 

@@ -46,8 +46,12 @@ class KeyReader:
         if task is None:
             task = asyncio.create_task(self._read(name))
             self._reading[name] = task
-            task.add_done_callback(lambda _: self._reading.pop(name, None))
         return await asyncio.shield(task)
+
+    def forget(self, name: str) -> None:
+        """The key is known to have changed: the next read is live, whatever its age limit."""
+        self._reads.pop(name, None)
+        self._reading.pop(name, None)
 
     async def list(self) -> list[MasterKey]:
         """All keys, live. Raises StrongroomError (Unavailable)."""
@@ -60,8 +64,8 @@ class KeyReader:
         return keys
 
     async def _read(self, name: str) -> MasterKey:
+        this = asyncio.current_task()
         started = self._monotonic()  # the age counts from before the request: the answer is at least as new
-        self._reads.pop(name, None)
         try:
             key = masterkey.parse(await self._kube.get(paths.master_key(name)))
         except ApiError as error:
@@ -72,7 +76,12 @@ class KeyReader:
                     hint="Create it, or correct the name; 'strongroom keys list' shows what there is",
                 ) from error
             raise _unavailable(f"the CustomerMasterKey {name!r}", error) from error
-        self._reads[name] = _Read(key, started)
+        finally:
+            current = self._reading.get(name) is this
+            if current:
+                del self._reading[name]
+        if current:  # not forgotten meanwhile: what was read may be shared
+            self._reads[name] = _Read(key, started)
         return key
 
 

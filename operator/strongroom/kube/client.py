@@ -35,7 +35,8 @@ class ApiError(Exception):
 
     Holds the code, the machine-readable reason and the paths of the fields at fault; never the message, because the
     API server's own messages can quote what was sent (an invalid dockerconfigjson does).
-    `by_policy`: a ValidatingAdmissionPolicy refused, not RBAC and not the schema. `retry_after` is in seconds.
+    `by_policy`: a ValidatingAdmissionPolicy refused; `by_rbac`: our own permissions do not suffice. `retry_after` is in
+    seconds.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ApiError(Exception):
         fields: tuple[str, ...] = (),
         retry_after: float | None = None,
         by_policy: bool = False,
+        by_rbac: bool = False,
     ) -> None:
         super().__init__(status, reason)
         self.status = status
@@ -53,6 +55,7 @@ class ApiError(Exception):
         self.fields = fields
         self.retry_after = retry_after
         self.by_policy = by_policy
+        self.by_rbac = by_rbac
 
     def __str__(self) -> str:
         where = f" ({', '.join(self.fields)})" if self.fields else ""
@@ -157,11 +160,13 @@ def _error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
         status = {}
     details = status.get("details") or {}
     fields = tuple(str(cause["field"]) for cause in details.get("causes") or [] if cause.get("field"))
+    message = str(status.get("message", ""))
     retry_after = response.headers.get("Retry-After", "")
     return ApiError(
         status=response.status,
         reason=str(status.get("reason") or response.reason or "Unknown"),
         fields=fields,
         retry_after=float(retry_after) if retry_after.isdigit() else None,
-        by_policy="ValidatingAdmissionPolicy" in str(status.get("message", "")),
+        by_policy="ValidatingAdmissionPolicy" in message,
+        by_rbac=response.status == 403 and "is forbidden: User " in message,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef, ObjectKey
 from strongroom.model.keys import KeySpec, KeyState, VersionState
 
 
@@ -34,7 +34,7 @@ class MasterKey:
 
     name: str
     uid: str
-    resource_version: str
+    resource_version: int
     generation: int
     deleting: bool
     hsm: str
@@ -50,6 +50,11 @@ class MasterKey:
     shared: bool
     status: Mapping[str, Any]
     """The status as it stands, to write only what differs."""
+
+    @property
+    def key(self) -> ObjectKey:
+        """Where the object lives: cluster-scoped."""
+        return ObjectKey("", self.name)
 
     @property
     def state(self) -> KeyState:
@@ -83,7 +88,7 @@ def parse(body: Mapping[str, Any]) -> MasterKey:
     return MasterKey(
         name=metadata["name"],
         uid=metadata["uid"],
-        resource_version=metadata["resourceVersion"],
+        resource_version=int(metadata["resourceVersion"]),
         generation=metadata["generation"],
         deleting="deletionTimestamp" in metadata,
         hsm=spec["hsm"],

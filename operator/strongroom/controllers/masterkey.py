@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reconciles CustomerMasterKeys: creates or adopts their material in the token and publishes it in status.
+
+Each pass reads the object live, looks into the token, takes one planned step (kms/lifecycle.py), and looks again until
+there is nothing more to do. A crash between any two steps is healed by the next pass.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+from strongroom.audit.journal import Journal
+from strongroom.audit.record import Entry, EventName
+from strongroom.controllers.statuswriter import StatusWriter
+from strongroom.controllers.store import Store
+from strongroom.controllers.waiting import WaitingRoom
+from strongroom.controllers.workqueue import WorkQueue
+from strongroom.errors import Healing, Reason, StrongroomError
+from strongroom.events import EventRecorder, EventType
+from strongroom.hsm.api import KeyLabel, Token
+from strongroom.kms import lifecycle
+from strongroom.kms.lifecycle import Generate, Publish, RecordIntent, Refuse
+from strongroom.kube import paths
+from strongroom.kube.client import ApiError, KubeClient
+from strongroom.metrics import Metrics
+from strongroom.model import conditions, masterkey
+from strongroom.model.conditions import Condition
+from strongroom.model.ids import KeyId, KeyVersionRef, ObjectKey
+from strongroom.model.keys import VersionState
+from strongroom.model.labels import KMS_API_VERSION, MASTER_KEY_KIND
+from strongroom.model.masterkey import MasterKey
+from strongroom.model.principal import ObjectReference
+
+_log = logging.getLogger(__name__)
+
+_MAX_STEPS: Final = 5
+"""Intent, generation, publication, and a look between them; more means that something else writes too."""
+_ALGORITHM_NAME: Final = "AES_256_GCM"
+
+
+class MasterKeyReconciler:
+    """Belongs to one event loop. `certifications` are the administrator's claims by token name."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        tokens: Mapping[str, Token],
+        certifications: Mapping[str, str],
+        cluster: str,
+        instance: str,
+        journal: Journal,
+        recorder: EventRecorder,
+        metrics: Metrics,
+    ) -> None:
+        self._kube = kube
+        self._tokens = tokens
+        self._certifications = certifications
+        self._cluster = cluster
+        self._instance = instance
+        self._journal = journal
+        self._recorder = recorder
+        self._metrics = metrics
+        self._status = StatusWriter(kube, on_write=lambda kind: metrics.status_writes.labels(kind).inc())
+        self._keys: Store[MasterKey] = Store()
+        self._waiting_for_token: WaitingRoom[str] = WaitingRoom()
+        depth = metrics.queue_depth.labels(MASTER_KEY_KIND)
+        self.queue = WorkQueue(self._reconcile, workers=1, on_depth=depth.set)
+
+    def observe(self, key: MasterKey) -> bool:
+        """Take in a state of a CustomerMasterKey; True if it is news, which is then looked at."""
+        news = self._keys.put(key)
+        if news:
+            self.queue.add(key.key)
+        return news
+
+    def observe_gone(self, key: ObjectKey, resource_version: int) -> bool:
+        """Take in a deletion; True if it is news. The material stays in the token."""
+        return self._keys.remove(key, resource_version)
+
+    def observe_all(self, keys: list[MasterKey], list_version: int) -> set[ObjectKey]:
+        """Take in a complete list; what changed is looked at, and returned."""
+        changed = self._keys.replace(keys, list_version)
+        for key in changed:
+            if self._keys.get(key) is not None:
+                self.queue.add(key)
+        return changed
+
+    def token_of(self, key_name: str) -> tuple[str, bool]:
+        """Name of the token that holds a key, and whether it answers now. Unknown keys are in no token."""
+        key = self._keys.get(ObjectKey("", key_name))
+        return (key.hsm, self._is_available(key.hsm)) if key else ("", False)
+
+    def token_available(self, token: str) -> None:
+        """A token answers again: look at its keys."""
+        for key in self._waiting_for_token.release(token):
+            self.queue.add(key)
+
+    async def _reconcile(self, queue_key: ObjectKey) -> None:
+        """Called by the queue, one key at a time: generation is serial by design."""
+        name = queue_key.name
+        try:
+            for _ in range(_MAX_STEPS):
+                key = masterkey.parse(await self._kube.get(paths.master_key(name)))
+                if key.deleting or not await self._step(key):
+                    break
+        except ApiError as error:
+            if error.status == 404:
+                self.queue.forget(queue_key)
+                return
+            _log.info("master key %s: %s; trying again", name, error)
+            self.queue.retry(queue_key, at_least=error.retry_after or 0.0)
+            self._metrics.reconciles.labels(MASTER_KEY_KIND, "retried").inc()
+            return
+        self._metrics.reconciles.labels(MASTER_KEY_KIND, "done").inc()
+
+    async def _step(self, key: MasterKey) -> bool:
+        """One step; True if there may be another."""
+        queue_key = ObjectKey("", key.name)
+        try:
+            token = self._token(key)
+            step = lifecycle.plan(key, await token.find_all(), self._cluster)
+            match step:
+                case RecordIntent():
+                    return await self._record_intent(key)
+                case Generate(ref):
+                    await self._generate(key, token, ref)
+                    return True
+                case Publish():
+                    if step.adopted:
+                        await self._adopt(key, token, step)
+                    await self._publish(key, token, step)
+                case Refuse(error):
+                    raise error
+                case _ as unreachable:
+                    assert_never(unreachable)
+        except StrongroomError as error:
+            await self._report(key, error)
+            if error.reason.healing is Healing.TOKEN and not self._is_available(key.hsm):
+                self._waiting_for_token.enter(queue_key, key.hsm)
+            elif error.reason.healing in (Healing.RETRY, Healing.TOKEN):
+                self.queue.retry(queue_key)
+            return False
+        self.queue.forget(queue_key)
+        return False
+
+    def _token(self, key: MasterKey) -> Token:
+        token = self._tokens.get(key.hsm)
+        if token is None:
+            raise StrongroomError(
+                Reason.HSM_UNAVAILABLE,
+                f"spec.hsm {key.hsm!r} is not among this operator's tokens: {', '.join(sorted(self._tokens))}",
+                hint="Name one of them, or add it to `hsms` in the operator's configuration",
+            )
+        return token
+
+    def _is_available(self, hsm: str) -> bool:
+        token = self._tokens.get(hsm)
+        return token is not None and token.available
+
+    async def _record_intent(self, key: MasterKey) -> bool:
+        """Say in status which id and version will be generated, onto exactly the object that was read."""
+        key_id = KeyId(uuid.uuid4())
+        ref = lifecycle.first_version(key_id)
+        pending = {"version": ref.version, "keyId": str(key_id), "by": self._instance, "at": _rfc3339(_now())}
+        message = f"generating version {ref.version} in the token"
+        await self._write(
+            key,
+            {"pendingVersion": pending, "state": "Creating"},
+            conditions.not_ready(Reason.KEY_NOT_READY, message, key.generation, stalled=False),
+            resource_version=str(key.resource_version),
+        )
+        return True
+
+    async def _generate(self, key: MasterKey, token: Token, ref: KeyVersionRef) -> None:
+        entry = self._entry(EventName.CREATE_KEY, key, ref)
+        try:
+            await token.generate(ref, KeyLabel(self._cluster, key.name, ref.version, _now()))
+        except StrongroomError as error:
+            self._journal.refusal(entry, error)
+            raise
+        self._journal.success(entry)
+        self._event(key, "KeyCreated", f"Generated version {ref.version} of key id {ref.key_id} in HSM {key.hsm}")
+
+    async def _adopt(self, key: MasterKey, token: Token, step: Publish) -> None:
+        """Existing material must behave like ours before it is used."""
+        for material in step.materials:
+            await token.verify(material.ref)
+        self._journal.success(self._entry(EventName.ADOPT_KEY, key, step.materials[-1].ref))
+        shared = ", shared with another owner: it is never rotated or destroyed here" if step.shared else ""
+        self._event(key, Reason.KEY_ADOPTED.value, f"Adopted key id {step.key_id} found in HSM {key.hsm}{shared}")
+
+    async def _publish(self, key: MasterKey, token: Token, step: Publish) -> None:
+        info = await token.info()
+        newest = step.materials[-1].ref.version
+        versions = [
+            {
+                "version": material.ref.version,
+                "state": (VersionState.PRIMARY if material.ref.version == newest else VersionState.DECRYPT_ONLY).value,
+                "createdAt": _created_at(key, material.ref, material.label),
+                "algorithm": _ALGORITHM_NAME,
+            }
+            for material in step.materials
+        ]
+        fields = {
+            "keyId": str(step.key_id),
+            "state": key.spec_state.value,
+            "currentVersion": newest,
+            "versions": versions,
+            "shared": True if step.shared else None,
+            "hsm": {
+                "name": key.hsm,
+                "manufacturer": info.manufacturer,
+                "model": info.model,
+                "serial": info.serial,
+                "firmware": info.firmware,
+                "neverExtractable": all(material.never_extractable for material in step.materials),
+                "certification": self._certifications[key.hsm],
+            },
+        }
+        before = key.status.get("state")
+        message = f"key id {step.key_id}, version {newest}, is ready in HSM {key.hsm}"
+        new = conditions.ready(Reason.KEY_READY, message, key.generation)
+        if await self._write(key, fields, new, resource_version=str(key.resource_version)):
+            self._report_state_change(key, str(before or ""))
+
+    def _report_state_change(self, key: MasterKey, before: str) -> None:
+        after = key.spec_state.value
+        if before in ("", "Creating", after):
+            return
+        entry = self._entry(EventName.CHANGE_KEY_STATE, key, None)
+        entry.detail = {"from": before, "to": after}
+        self._journal.success(entry)
+        self._event(key, f"Key{after}", f"The key is now {after}; it was {before}")
+
+    async def _report(self, key: MasterKey, error: StrongroomError) -> None:
+        """Say why the key is not ready. What was published stays: blobs still name it."""
+        _log.warning("master key %s: %s", key.name, error)
+        kept = {name: value for name, value in key.status.items() if name not in ("observedGeneration", "conditions")}
+        new = conditions.not_ready(error.reason, str(error), key.generation)
+        if await self._write(key, kept, new):
+            self._event(key, error.reason.value, str(error), EventType.WARNING)
+
+    async def _write(
+        self, key: MasterKey, fields: Mapping[str, Any], new: list[Condition], *, resource_version: str = ""
+    ) -> bool:
+        written = await self._status.write(
+            MASTER_KEY_KIND,
+            paths.master_key(key.name),
+            uid=key.uid,
+            old=key.status,
+            fields={"observedGeneration": key.generation, **fields},
+            new_conditions=new,
+            resource_version=resource_version,
+        )
+        return written is not None
+
+    def _entry(self, event: EventName, key: MasterKey, ref: KeyVersionRef | None) -> Entry:
+        key_id = ref.key_id if ref else key.key_id
+        versions = [ref.version] if ref else []
+        return Entry(event, None, key_name=key.name, key_id=str(key_id), key_versions=versions, hsm=key.hsm)
+
+    def _event(self, key: MasterKey, reason: str, note: str, type_: EventType = EventType.NORMAL) -> None:
+        reference = ObjectReference(KMS_API_VERSION, MASTER_KEY_KIND, "", key.name, key.uid, key.generation)
+        self._recorder.record(reference, type_, reason=reason, action="Reconcile", note=note)
+
+
+def _created_at(key: MasterKey, ref: KeyVersionRef, label: KeyLabel | None) -> str:
+    """Kept in the token's label; for foreign labels, what was published first."""
+    if label is not None:
+        return _rfc3339(label.created_at)
+    known = next((entry.created_at for entry in key.versions if entry.version == ref.version), None)
+    return _rfc3339(known or _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
