@@ -123,13 +123,18 @@ def _build(module: _GoModule, names: list[str], directory: Path) -> None:
 
 
 def _linker_flags(module: _GoModule) -> str:
-    flags = "-s -w"
+    """No debug information, and the version numbers that the projects' own Makefiles put in at this place."""
+    major, minor, _ = _KUBERNETES.version.removeprefix("v").split(".")
+    values: dict[str, str] = {}
     if module is _KUBERNETES:
-        major, minor, _ = module.version.removeprefix("v").split(".")
         package = "k8s.io/component-base/version"
-        flags += f" -X {package}.gitVersion={module.version}"
-        flags += f" -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-    return flags
+        values = {f"{package}.gitVersion": module.version, f"{package}.gitMajor": major, f"{package}.gitMinor": minor}
+    elif module is _HELM:
+        values = {"helm.sh/helm/v3/internal/version.version": module.version}
+        # What a chart is rendered and linted for unless told otherwise.
+        for package in ("helm.sh/helm/v3/pkg/lint/rules", "helm.sh/helm/v3/pkg/chartutil"):
+            values |= {f"{package}.k8sVersionMajor": major, f"{package}.k8sVersionMinor": minor}
+    return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
 def _go_environment() -> dict[str, str]:

@@ -172,7 +172,11 @@ class FaultProxy:
         files = self._control_plane.ca.issue_server(f"fault-proxy-{self._port}", "127.0.0.1")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.certificate, files.key)
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
+        runner = web.ServerRunner(
+            # A client that goes away ends what was done for it, as at the API server.
+            web.Server(self._handle, access_log=None, handler_cancellation=True),
+            shutdown_timeout=0.1,
+        )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", self._port, ssl_context=tls).start()
@@ -198,8 +202,9 @@ class FaultProxy:
                 request.method,
                 yarl.URL(self._control_plane.url + request.raw_path, encoded=True),
                 headers={name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP},
-                data=await request.read(),
+                data=await request.read() or None,
                 allow_redirects=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             ) as upstream:
                 if recorded.watch and upstream.status == 200:
                     return await self._relay_watch(request, upstream)

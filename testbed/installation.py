@@ -78,7 +78,7 @@ def install(
     objects = tuple(_outside_the_cluster(item, api_port) for item in rendered if item["kind"] not in _FOR_NODES)
     kubectl = control_plane.kubectl
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    kubectl.apply(*objects, namespace=NAMESPACE)
+    kubectl.apply(*objects)
     if previous:
         kept = {_identity(item) for item in objects}
         _delete(control_plane, [item for item in previous.objects if _identity(item) not in kept])
@@ -129,7 +129,7 @@ def _delete(control_plane: ControlPlane, objects: Sequence[Mapping[str, Any]]) -
     ordered = sorted(objects, key=lambda item: item["kind"] != "APIService")
     if ordered:
         control_plane.kubectl(
-            *("delete", "--namespace", NAMESPACE, "--ignore-not-found", "--wait=false", "-f", "-"),
+            *("delete", "--ignore-not-found", "--wait=false", "-f", "-"),
             stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ordered}),
         )
 

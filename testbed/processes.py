@@ -20,6 +20,10 @@ _TAIL_LINES = 40
 # a while must find its port free when it comes back.
 _PORTS = range(20000, 32000)
 
+# The kernel kills the program when its parent ends; and if the parent ended before that was arranged, the program, now
+# a child of somebody else, does not even start.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
 # A parent-death signal comes when the *thread* that forked ends, not when its process does. So one thread, which lives
 # as long as this interpreter, starts every child.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-spawner")
@@ -55,7 +59,7 @@ class ManagedProcess:
     ) -> None:
         self.name = name
         self.log = log
-        self._argv = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+        self._argv = [*_DIE_WITH_PARENT, str(os.getpid()), *map(str, argv)]
         self._stdout = stdout
         self._env = dict(env)
         self._cwd = cwd

@@ -89,7 +89,9 @@ class _OperatorSlot:
             self._shared.stop()
 
     def _install(self, values: Mapping[str, Any]) -> Installation:
+        """Needs every operator stopped. The shared one is made anew: its ServiceAccount may have been, too."""
         self._installation = install(self._control_plane, values, previous=self._installation)
+        self._shared = None
         return self._installation
 
 
@@ -153,7 +155,7 @@ def _operator_slot(control_plane: ControlPlane, token: SoftHsmToken) -> Iterator
 
 @pytest.fixture
 def operator(_operator_slot: _OperatorSlot) -> OperatorProcess:
-    """The session's operator, ready: always the same one, started again if a test before has ended it."""
+    """The session's operator, ready, with the chart's own values; started again if a test before has ended it."""
     return _operator_slot.shared()
 
 
