@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HSM: one PKCS#11 token per worker process, behind an asyncio façade.
+
+In the operator's process, without PKCS#11:
+
+    api       Token: seal, open, find, generate, verify; supervises its worker
+    values    what goes in and out
+    label     CKA_ID and CKA_LABEL of our keys
+    pin       the PIN file, and the memory of a refused PIN
+    process   the worker process and the requests in flight to it
+    problems  failures of the worker, worded for people
+
+On both sides of the socket:
+
+    wire      typed messages and their frames
+    ckr       names and classes of PKCS#11 return codes
+
+In the worker process, the only place where `pkcs11` and `ctypes` are imported:
+
+    worker    hardening, threads, the loop
+    module    loading a library, its functions, the token and its sessions
+    session   one session: requests to replies, and what each return code leads to
+    aead      AES-GCM
+    keystore  finding, generating and verifying keys
+"""

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PIN file, and the memory of a PIN the token refused.
+
+HSMs lock after a few wrong PINs, often for good. So a refused PIN is never tried again, however often workers are
+replaced: only another content of the file is.
+"""
+
+import hashlib
+import os
+import secrets
+import stat
+
+from strongroom.hsm import wire
+
+_MAX_PIN_BYTES = 255
+
+
+class PinFileError(Exception):
+    """The file cannot be used. `message` says why, `hint` what to do; neither holds any of its content."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class PinFile:
+    """Reads the PIN when it is needed and keeps none; of a refused one it keeps a keyed digest."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._key = secrets.token_bytes(32)
+        self._refused: bytes | None = None
+
+    def read(self) -> bytearray:
+        """The PIN without its trailing newline; the caller wipes it. Blocks. Raises PinFileError.
+
+        The file must not be open to others. Its group may read it: so kubelet projects a Secret for `fsGroup`.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise PinFileError(
+                f"PIN file {self._path} cannot be opened: {error.strerror}", "Mount the Secret that holds the PIN"
+            ) from None
+        try:
+            return self._read(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, descriptor: int) -> bytearray:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise PinFileError(f"PIN file {self._path} is no regular file", "Point pinFile at the mounted PIN")
+        if mode & stat.S_IRWXO:
+            raise PinFileError(
+                f"PIN file {self._path} is open to everyone (mode {stat.S_IMODE(mode):04o})",
+                f"Run 'chmod o= {self._path}', or set defaultMode: 0440 on the volume",
+            )
+        pin = bytearray(_MAX_PIN_BYTES + 3)
+        try:
+            length = os.readv(descriptor, [pin])
+        except OSError as error:
+            raise PinFileError(
+                f"PIN file {self._path} cannot be read: {error.strerror}", "Check the volume that holds the PIN"
+            ) from None
+        while length and pin[length - 1] in b"\r\n":
+            length -= 1
+        if not 0 < length <= _MAX_PIN_BYTES:
+            wire.wipe(pin)
+            raise PinFileError(
+                f"PIN file {self._path} is empty or holds more than {_MAX_PIN_BYTES} bytes",
+                "Write the user PIN into it and nothing else",
+            )
+        del pin[length:]
+        return pin
+
+    def refuse(self, pin: bytearray) -> None:
+        """The token refused this PIN."""
+        self._refused = self._digest(pin)
+
+    def is_refused(self, pin: bytearray) -> bool:
+        """Whether this is the PIN that was refused last."""
+        return self._refused is not None and secrets.compare_digest(self._refused, self._digest(pin))
+
+    def _digest(self, pin: bytearray) -> bytes:
+        return hashlib.blake2b(pin, key=self._key).digest()

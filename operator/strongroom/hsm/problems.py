@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Failures of a worker, worded for people: one place for the texts that conditions, Events and API answers show."""
+
+from strongroom.config import HsmConfig
+from strongroom.errors import InvalidCiphertext, Reason, StrongroomError
+from strongroom.hsm import ckr
+from strongroom.hsm.values import TokenState
+from strongroom.hsm.wire import Failed, Failure
+from strongroom.model.ids import KeyVersionRef
+
+_RETRIED = "It is tried again by itself; Secrets that exist are not touched"
+_NONCONFORMING = "Do not use this token for master keys; docs/hsm.md says what is expected of one"
+
+
+def unavailable(hsm: str, what: str, *, hint: str = _RETRIED, ckr_name: str = "") -> StrongroomError:
+    """The token cannot be used now. `what` completes "HSM 'x': …"."""
+    return StrongroomError(Reason.HSM_UNAVAILABLE, f"HSM {hsm!r}: {what}", hint=hint, ckr=ckr_name)
+
+
+def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, StrongroomError]:
+    """Why a worker could not open its token."""
+    code = _name(failed)
+    match failed.failure:
+        case Failure.PIN_REFUSED:
+            return TokenState.PIN_INVALID, StrongroomError(
+                Reason.HSM_PIN_INVALID,
+                f"HSM {config.name!r}: the token {config.token_label!r} refuses the PIN ({code})",
+                hint=f"Write the right PIN into {config.pin_file}. It was tried once and is tried again only when that "
+                "file changes, so that the token does not lock",
+                ckr=code,
+            )
+        case Failure.TOKEN_NOT_FOUND:
+            return TokenState.UNAVAILABLE, unavailable(
+                config.name,
+                f"no token labelled {config.token_label!r} is present",
+                hint="Check the device, its network and tokenLabel in the configuration",
+            )
+        case Failure.TOKEN_AMBIGUOUS:
+            return TokenState.MISCONFIGURED, unavailable(
+                config.name,
+                f"several tokens are labelled {config.token_label!r}",
+                hint="Give each token a label of its own",
+            )
+        case Failure.MODULE_UNUSABLE:
+            return TokenState.MISCONFIGURED, unavailable(
+                config.name,
+                f"{config.module} cannot be loaded as a PKCS#11 library",
+                hint="Check 'module' in the configuration, the file's permissions, and 'ldd' on it in the same image",
+            )
+        case Failure.MODULE_DIGEST_DIFFERS:
+            return TokenState.MISCONFIGURED, unavailable(
+                config.name,
+                f"{config.module} is not the library that moduleSha256 names",
+                hint="Find out why it changed before you change moduleSha256",
+            )
+        case Failure.MECHANISM_MISSING:
+            return TokenState.MISCONFIGURED, unavailable(
+                config.name, "the token does not offer CKM_AES_GCM", hint="Use a token that does"
+            )
+        case _:
+            return TokenState.UNAVAILABLE, unavailable(
+                config.name, f"the token does not open{_in(code)}", ckr_name=code
+            )
+
+
+def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, where: str) -> StrongroomError:
+    """Why a request failed. `ref` is the key it was about, `where` names the value at fault."""
+    code = _name(failed)
+    match failed.failure:
+        case Failure.INVALID_CIPHERTEXT:
+            return InvalidCiphertext(where=where, ckr=code)
+        case Failure.UNAVAILABLE:
+            return unavailable(hsm, f"the token does not answer as it should{_in(code)}", ckr_name=code)
+        case Failure.KEY_NOT_FOUND:
+            return StrongroomError(
+                Reason.KEY_VERSION_NOT_FOUND,
+                f"HSM {hsm!r} holds no key {ref}",
+                hint="Restore the token's key from its backup",
+                ckr=code,
+            )
+        case Failure.KEY_TWINS:
+            return StrongroomError(
+                Reason.KEY_CONFLICT,
+                f"HSM {hsm!r} holds several keys {ref}, and none is used",
+                hint="Remove the one that was not made by this cluster; nothing is deleted automatically",
+                ckr=code,
+            )
+        case Failure.KEY_EXISTS:
+            return StrongroomError(
+                Reason.KEY_EXISTS, f"HSM {hsm!r} holds an object for {ref} already, so none is generated", ckr=code
+            )
+        case Failure.VALUE_READABLE:
+            return _nonconforming(hsm, ref, "its value can be read", code)
+        case Failure.KEY_WRAPPABLE:
+            return _nonconforming(hsm, ref, "it can be wrapped and so exported", code)
+        case Failure.TAMPERING_ACCEPTED:
+            return _nonconforming(hsm, ref, "the token accepts altered ciphertext", code)
+        case Failure.ATTRIBUTES_UNSAFE:
+            return _nonconforming(hsm, ref, "it is not sensitive, or may do more than encrypt and decrypt", code)
+        case _:
+            return StrongroomError(
+                Reason.HSM_ERROR,
+                f"HSM {hsm!r} refuses the operation{_in(code)}",
+                hint="Check the token's policy and capacity, and the library's own log",
+                ckr=code,
+            )
+
+
+def _nonconforming(hsm: str, ref: KeyVersionRef | None, what: str, code: str) -> StrongroomError:
+    return StrongroomError(
+        Reason.HSM_ERROR, f"HSM {hsm!r}: key {ref} is not safe: {what}", hint=_NONCONFORMING, ckr=code
+    )
+
+
+def _name(failed: Failed) -> str:
+    return ckr.name_of(failed.ckr) if failed.ckr != ckr.CKR_OK else ""
+
+
+def _in(code: str) -> str:
+    return f" ({code})" if code else ""

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps one worker alive: opens it, replaces it with backoff, and says how the token is.
+
+What must outlive a worker lives here: the state, the backoff and the memory of a refused PIN.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from strongroom.config import HsmConfig
+from strongroom.errors import StrongroomError
+from strongroom.hsm import wire
+from strongroom.hsm.pin import PinFile, PinFileError
+from strongroom.hsm.problems import start_problem, unavailable
+from strongroom.hsm.process import WorkerLost, WorkerProcess
+from strongroom.hsm.values import TokenState
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.05
+_LAST_RETRY_SECONDS = 30.0
+_STABLE_SECONDS = 10.0
+"""A worker that lived this long starts the backoff anew."""
+_PIN_POLL_SECONDS = 1.0
+"""How often the PIN file is read after the token refused its content."""
+_INTERPRETER_SECONDS = 15.0
+"""What starting an interpreter on a busy machine may take beside the first operation."""
+
+_SPY_LIBRARY = re.compile(r"pkcs11[-_]spy", re.IGNORECASE)
+_SPY_VARIABLE = "PKCS11SPY"
+"""OpenSC's spy writes every call, with PINs and plaintexts, to a file; its variables start with this."""
+
+
+class Supervisor:
+    """Belongs to one event loop. `worker` is the one to ask, or None; then `problem` says why."""
+
+    def __init__(self, config: HsmConfig, on_change: Callable[[], None]) -> None:
+        self.worker: WorkerProcess | None = None
+        self.state = TokenState.STARTING
+        self.problem: StrongroomError | None = unavailable(config.name, "the token is being opened")
+        self.starts = 0
+        self.losses = 0
+        self.logins = 0
+        self._config = config
+        self._on_change = on_change
+        self._pin = PinFile(config.pin_file)
+        self._failures = 0
+        self._attempted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin, and return after the first attempt, however it ended."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"hsm-{self._config.name}")
+        await self._attempted.wait()
+
+    async def close(self) -> None:
+        """End the worker in good order. Announces nothing."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.state = TokenState.UNAVAILABLE
+        self.problem = unavailable(self._config.name, "the operator is stopping")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                worker = await self._open_worker()
+            except _NotOpenedError as failure:
+                self._failures += 1
+                self._change(failure.state, failure.problem)
+            else:
+                await self._attend(worker)
+            await asyncio.sleep(self._delay())
+
+    async def _attend(self, worker: WorkerProcess) -> None:
+        """From open to lost."""
+        loop = asyncio.get_running_loop()
+        opened_at = loop.time()
+        self.worker = worker
+        try:
+            self._change(TokenState.AVAILABLE, None)
+            cause = await asyncio.shield(worker.lost)
+            self.worker = None
+            self.losses += 1
+            self._failures = 1 if loop.time() - opened_at >= _STABLE_SECONDS else self._failures + 1
+            self._change(TokenState.UNAVAILABLE, unavailable(self._config.name, f"the library's process {cause}"))
+        finally:
+            self.worker = None
+            await worker.close()
+
+    async def _open_worker(self) -> WorkerProcess:
+        """A worker that is logged in. Raises _NotOpenedError."""
+        self._refuse_spies()
+        try:
+            pin = await asyncio.to_thread(self._pin.read)
+        except PinFileError as error:
+            raise self._misconfigured(error.message, error.hint) from None
+        try:
+            if self._pin.is_refused(pin):
+                raise _NotOpenedError(TokenState.PIN_INVALID, self._known_problem())
+            worker = await self._spawn()
+            try:
+                await self._log_in(worker, pin)
+            except BaseException:
+                await worker.close()
+                raise
+            return worker
+        finally:
+            wire.wipe(pin)
+
+    async def _spawn(self) -> WorkerProcess:
+        try:
+            worker = await WorkerProcess.spawn(self._config.environment)
+        except OSError as error:
+            problem = unavailable(self._config.name, f"no process can be started for the library: {error.strerror}")
+            raise _NotOpenedError(TokenState.UNAVAILABLE, problem) from None
+        self.starts += 1
+        return worker
+
+    async def _log_in(self, worker: WorkerProcess, pin: bytearray) -> None:
+        config = self._config
+        start = wire.Start(config.module, config.module_sha256, config.token_label, pin, config.sessions)
+        self.logins += 1
+        try:
+            reply = await worker.ask(start, timeout=config.operation_timeout_seconds + _INTERPRETER_SECONDS)
+        except WorkerLost as lost:
+            problem = unavailable(config.name, f"the library's process {lost.cause}")
+            raise _NotOpenedError(TokenState.UNAVAILABLE, problem) from None
+        match reply:
+            case wire.Done():
+                return
+            case wire.Failed():
+                if reply.failure is wire.Failure.PIN_REFUSED:
+                    self._pin.refuse(pin)
+                raise _NotOpenedError(*start_problem(config, reply))
+            case _:
+                problem = unavailable(config.name, "the library's process sent what it must not")
+                raise _NotOpenedError(TokenState.UNAVAILABLE, problem)
+
+    def _refuse_spies(self) -> None:
+        module = Path(self._config.module)
+        names = (module.name, module.resolve().name)
+        variables = [name for name in self._config.environment if name.upper().startswith(_SPY_VARIABLE)]
+        if variables or any(_SPY_LIBRARY.search(name) for name in names):
+            raise self._misconfigured(
+                f"{', '.join(variables) or module} traces PKCS#11 calls, with PINs and plaintexts",
+                "Remove it from the configuration",
+            )
+
+    def _misconfigured(self, what: str, hint: str) -> "_NotOpenedError":
+        return _NotOpenedError(TokenState.MISCONFIGURED, unavailable(self._config.name, what, hint=hint))
+
+    def _known_problem(self) -> StrongroomError:
+        if self.problem is None:
+            raise AssertionError("a refused PIN left no problem")
+        return self.problem
+
+    def _change(self, state: TokenState, problem: StrongroomError | None) -> None:
+        changed = state is not self.state
+        self.state = state
+        self.problem = problem
+        self._attempted.set()
+        if changed:
+            if problem is None:
+                _log.info("HSM %r is available", self._config.name)
+            else:
+                _log.warning("%s", problem)
+            self._on_change()
+
+    def _delay(self) -> float:
+        if self.state is TokenState.PIN_INVALID:
+            return _PIN_POLL_SECONDS
+        longest = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+
+
+class _NotOpenedError(Exception):
+    def __init__(self, state: TokenState, problem: StrongroomError) -> None:
+        super().__init__(problem.message)
+        self.state = state
+        self.problem = problem

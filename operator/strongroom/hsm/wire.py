@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages between the operator and a worker, and their frames.
+
+    frame = length u32 BE ‖ request id u32 BE ‖ MessagePack of one typed message      (length: of the message alone)
+
+The operator does not trust a worker: a vendor's library runs there. So messages are plain typed data, never pickles;
+every length is bounded, and an answer that does not fit its type ends the worker. Buffers that may hold a plaintext or
+the PIN are bytearrays and are overwritten after use, on both sides.
+"""
+
+import struct
+from enum import StrEnum, unique
+from typing import Annotated
+
+import msgspec
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""Largest message. A full batch of 64 values with the largest additional data is under 1 MiB; the rest is room for
+listing about 20,000 keys."""
+
+HEADER = struct.Struct(">II")
+
+MAX_TEXT_LENGTH = 256
+"""Longest text in an answer, in characters. Labels of ours are at most 120."""
+_ShortText = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
+
+
+class ProtocolError(Exception):
+    """The other side sent what it must not, or a message does not fit into a frame. Holds no content."""
+
+
+@unique
+class Failure(StrEnum):
+    """Why a worker could not do what was asked. The operator words it (`problems`)."""
+
+    UNAVAILABLE = "Unavailable"
+    """Token or session do not work any more: this worker is to be replaced."""
+    REFUSED = "Refused"
+    """The token is well and will not do it."""
+    PIN_REFUSED = "PinRefused"
+    KEY_NOT_FOUND = "KeyNotFound"
+    KEY_TWINS = "KeyTwins"
+    KEY_EXISTS = "KeyExists"
+    INVALID_CIPHERTEXT = "InvalidCiphertext"
+    VALUE_READABLE = "ValueReadable"
+    KEY_WRAPPABLE = "KeyWrappable"
+    TAMPERING_ACCEPTED = "TamperingAccepted"
+    ATTRIBUTES_UNSAFE = "AttributesUnsafe"
+    MODULE_UNUSABLE = "ModuleUnusable"
+    MODULE_DIGEST_DIFFERS = "ModuleDigestDiffers"
+    TOKEN_NOT_FOUND = "TokenNotFound"  # noqa: S105 - a PKCS#11 token, not a credential
+    TOKEN_AMBIGUOUS = "TokenAmbiguous"  # noqa: S105
+    MECHANISM_MISSING = "MechanismMissing"
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Compact, tagged by its class name. `repr` would show fields: messages are never logged or put into errors."""
+
+
+class Start(_Message, frozen=True):
+    """First request: load the module, find the token, log in, open the sessions. Answer: Done."""
+
+    module: str
+    module_sha256: str
+    token_label: str
+    pin: bytearray
+    sessions: int
+
+
+class DescribeToken(_Message, frozen=True):
+    """Answer: TokenDescription."""
+
+
+class SealValue(msgspec.Struct, frozen=True, array_like=True):
+    """One value to encrypt."""
+
+    plaintext: bytearray
+    aad: bytes
+
+
+class Seal(_Message, frozen=True):
+    """Answer: SealedValues, in order; all or a Failed."""
+
+    cka_id: bytes
+    values: list[SealValue]
+
+
+class OpenValue(msgspec.Struct, frozen=True, array_like=True):
+    """One value to decrypt."""
+
+    nonce: bytes
+    body: bytes
+    aad: bytes
+
+
+class Open(_Message, frozen=True):
+    """Answer: OpenedValues, in order; all or a Failed with the index of the first bad one."""
+
+    cka_id: bytes
+    values: list[OpenValue]
+
+
+class Find(_Message, frozen=True):
+    """All AES keys of the token whose CKA_ID has this prefix. Answer: FoundKeys."""
+
+    id_prefix: bytes
+
+
+class Generate(_Message, frozen=True):
+    """Answer: FoundKeys with the one new key."""
+
+    cka_id: bytes
+    label: str
+
+
+class Verify(_Message, frozen=True):
+    """Answer: Done."""
+
+    cka_id: bytes
+
+
+class Done(_Message, frozen=True):
+    """Done, nothing to tell."""
+
+
+class TokenDescription(_Message, frozen=True):
+    """CK_TOKEN_INFO, padding removed."""
+
+    label: _ShortText
+    manufacturer: _ShortText
+    model: _ShortText
+    serial: _ShortText
+    firmware: _ShortText
+
+
+class SealedValue(msgspec.Struct, frozen=True, array_like=True):
+    """One encrypted value: body = ciphertext ‖ tag."""
+
+    nonce: bytes
+    body: bytes
+
+
+class SealedValues(_Message, frozen=True):
+    """Answer to Seal."""
+
+    values: list[SealedValue]
+
+
+class OpenedValues(_Message, frozen=True):
+    """Answer to Open."""
+
+    values: list[bytearray]
+
+    def wipe(self) -> None:
+        """Overwrite every value."""
+        for value in self.values:
+            wipe(value)
+
+
+class FoundKey(msgspec.Struct, frozen=True, array_like=True):
+    """One key object."""
+
+    cka_id: Annotated[bytes, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
+    label: _ShortText
+    never_extractable: bool
+
+
+class FoundKeys(_Message, frozen=True):
+    """Answer to Find and Generate."""
+
+    keys: list[FoundKey]
+
+
+class Failed(_Message, frozen=True):
+    """The request failed. `ckr` is the return code that led here (0: none), `index` the value at fault."""
+
+    failure: Failure
+    ckr: int = 0
+    index: int = 0
+
+
+Request = Start | DescribeToken | Seal | Open | Find | Generate | Verify
+Reply = Done | TokenDescription | SealedValues | OpenedValues | FoundKeys | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(request_id: int, message: Request | Reply) -> bytearray:
+    """The whole frame; the caller wipes it after sending. Raises ProtocolError if it is too large."""
+    frame = bytearray(HEADER.size)
+    _encoder.encode_into(message, frame, HEADER.size)
+    length = len(frame) - HEADER.size
+    if length > MAX_FRAME_BYTES:
+        wipe(frame)
+        raise ProtocolError(f"a message of {length} bytes does not fit into a frame")
+    HEADER.pack_into(frame, 0, length, request_id)
+    return frame
+
+
+def parse_header(header: bytearray) -> tuple[int, int]:
+    """(length, request id). Raises ProtocolError before anything of an oversized message is read."""
+    length, request_id = HEADER.unpack(header)
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a message of {length} bytes was announced")
+    return length, request_id
+
+
+def decode_request(body: bytearray) -> Request:
+    """Raises ProtocolError."""
+    try:
+        request: Request = _request_decoder.decode(body)
+    except msgspec.DecodeError:
+        raise ProtocolError("a request is not of any known type") from None
+    return request
+
+
+def decode_reply(body: bytearray) -> Reply:
+    """Raises ProtocolError."""
+    try:
+        reply: Reply = _reply_decoder.decode(body)
+    except msgspec.DecodeError:
+        raise ProtocolError("an answer is not of any known type") from None
+    return reply
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite with zeros, in place."""
+    buffer[:] = bytes(len(buffer))

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker process: `python -I -m strongroom.hsm.worker <descriptor> <parent's pid>`.
+
+One token lives here and nothing else: no Kubernetes credentials, no environment but the library's own. It speaks over
+the socket it was given (`wire`), reads requests in its main thread, serves them on one thread per session, and ends
+with its parent, at end of file, or at the first thing it does not understand.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from types import TracebackType
+from typing import NoReturn
+
+from strongroom.hsm import wire
+from strongroom.hsm.module import CkrError, OpenToken, Outcome, open_token
+from strongroom.hsm.session import TokenSession
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_DRAIN_SECONDS = 5.0
+"""How long requests in progress may take to end before C_Finalize; after that the process ends without it."""
+
+_Jobs = queue.SimpleQueue[tuple[int, wire.Request] | None]
+
+
+class Channel:
+    """The worker's end of the socket. One thread reads, any thread sends. Wipes what it has read and sent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def receive(self) -> tuple[int, wire.Request] | None:
+        """The next request; None at end of file. Raises ProtocolError."""
+        header = self._read(wire.HEADER.size)
+        if header is None:
+            return None
+        length, request_id = wire.parse_header(header)
+        body = self._read(length)
+        if body is None:
+            return None
+        try:
+            return request_id, wire.decode_request(body)
+        finally:
+            wire.wipe(body)
+
+    def send(self, request_id: int, reply: wire.Reply) -> None:
+        """Send one answer; one that is too large becomes a refusal."""
+        try:
+            frame = wire.encode(request_id, reply)
+        except wire.ProtocolError:
+            frame = wire.encode(request_id, wire.Failed(wire.Failure.REFUSED))
+        if isinstance(reply, wire.OpenedValues):
+            reply.wipe()
+        try:
+            with self._sending:
+                self._connection.sendall(frame)
+        except OSError:
+            os._exit(0)  # the operator has left
+        finally:
+            wire.wipe(frame)
+
+    def _read(self, size: int) -> bytearray | None:
+        buffer = bytearray(size)
+        with memoryview(buffer) as view:
+            done = 0
+            while done < size:
+                count = self._connection.recv_into(view[done:])
+                if count == 0:
+                    return None
+                done += count
+        return buffer
+
+
+def harden(parent: int) -> None:
+    """No core dumps, no ptrace by others of the same user, death with the parent."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_PDEATHSIG, signal.SIGKILL)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(0)
+
+
+def serve(channel: Channel) -> None:
+    """The whole life: start, requests, C_Finalize. Raises ProtocolError."""
+    first = channel.receive()
+    if first is None:
+        return
+    request_id, start = first
+    if not isinstance(start, wire.Start):
+        raise wire.ProtocolError("the first request is not Start")
+    try:
+        token = open_token(start)
+        sessions = _open_sessions(token, start.sessions)
+    except Outcome as outcome:
+        channel.send(request_id, outcome.failed)
+        return
+    jobs: _Jobs = queue.SimpleQueue()
+    threads = [threading.Thread(target=_work, args=(session, jobs, channel), daemon=True) for session in sessions]
+    for thread in threads:
+        thread.start()
+    channel.send(request_id, wire.Done())
+    while (job := channel.receive()) is not None:
+        jobs.put(job)
+    _shut_down(token, jobs, threads)
+
+
+def _open_sessions(token: OpenToken, count: int) -> list[TokenSession]:
+    try:
+        return [TokenSession(token) for _ in range(count)]
+    except CkrError as error:
+        raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+
+
+def _work(session: TokenSession, jobs: _Jobs, channel: Channel) -> None:
+    while (job := jobs.get()) is not None:
+        request_id, request = job
+        channel.send(request_id, session.serve(request))
+
+
+def _shut_down(token: OpenToken, jobs: _Jobs, threads: list[threading.Thread]) -> None:
+    """C_Finalize, but only once nobody is inside the library."""
+    for _ in threads:
+        jobs.put(None)
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if not any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(CkrError):
+            token.close()
+
+
+def _report_and_exit(kind: type[BaseException] | None, where: TracebackType | None) -> NoReturn:
+    """A fault of ours, in any thread: say what and where, never the message (it could quote data), and end."""
+    frames = "".join(traceback.format_tb(where))
+    sys.stderr.write(f"HSM worker: {kind.__name__ if kind else 'unknown fault'} at\n{frames}")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def main() -> NoReturn:
+    """Entry point of the process. Ends by `_exit`: SoftHSM crashes in its destructors at an ordinary exit."""
+    sys.excepthook = lambda kind, _, where: _report_and_exit(kind, where)
+    threading.excepthook = lambda fault: _report_and_exit(fault.exc_type, fault.exc_traceback)
+    faulthandler.enable()  # where a vendor's library crashed; shows code positions alone
+    descriptor, parent = map(int, sys.argv[1:])
+    harden(parent)
+    serve(Channel(socket.socket(fileno=descriptor)))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
