@@ -58,5 +58,5 @@ def _from_kubeconfig() -> Credentials:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
     if configuration.cert_file:
         context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    token = str(configuration.api_key.get("authorization", "")).removeprefix("Bearer ")
+    token = str(configuration.api_key.get("BearerToken", "")).removeprefix("Bearer ")
     return Credentials(server=configuration.host.rstrip("/"), ssl_context=context, static_token=token, token_file=None)
