@@ -50,7 +50,7 @@ def existing(kubectl: Kubectl, installed: Installation) -> Iterator[str]:
         master_key(state="Disabled"),
         master_key(state="Archived"),
     ],
-    ids=lambda key: str(key)[90:150],
+    ids=lambda key: f"{key['metadata']['name'][:8]}-{key['spec']['keySpec'][:8]}-{key['spec']['state']}",
 )
 def test_valid_key_is_accepted(key: dict[str, Any], kubectl: Kubectl) -> None:
     create(kubectl, key, "--dry-run=server")
@@ -79,7 +79,7 @@ def test_valid_key_is_accepted(key: dict[str, Any], kubectl: Kubectl) -> None:
         ({**master_key(), "spec": None}, "spec: Required value"),
         (master_key(keyMaterial="c2VjcmV0"), 'unknown field "spec.keyMaterial"'),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_invalid_key_is_refused_with_its_place(key: dict[str, Any], message: str, kubectl: Kubectl) -> None:
     with pytest.raises(KubectlError) as refused:

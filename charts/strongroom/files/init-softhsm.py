@@ -14,14 +14,15 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Read the environment: SOFTHSM2_CONF, TOKEN_LABEL, PIN_FILE."""
     label = os.environ["TOKEN_LABEL"]
-    pin = Path(os.environ["PIN_FILE"]).read_text().rstrip("\n")
+    pin = Path(os.environ["PIN_FILE"]).read_bytes().decode().rstrip("\n")
     if not (4 <= len(pin.encode()) <= 255 and pin.isprintable()):
         sys.exit("the PIN must be 4 to 255 printable characters, and nothing else in the Secret's value")
     slots = subprocess.run(["softhsm2-util", "--show-slots"], check=True, capture_output=True, text=True).stdout
     labels = [line.partition(":")[2].strip() for line in slots.splitlines() if line.strip().startswith("Label:")]
     if label in labels:
-        print(f"token {label!r} is there")
+        sys.stdout.write(f"token {label!r} is there\n")
         return
     officer_pin = secrets.token_hex(16)
     controller, terminal = pty.openpty()
@@ -30,7 +31,7 @@ def main() -> None:
         os.write(controller, "".join(f"{answer}\n" for answer in (officer_pin, officer_pin, pin, pin)).encode())
     if process.returncode:
         sys.exit(f"softhsm2-util could not make token {label!r}")
-    print(f"token {label!r} made")
+    sys.stdout.write(f"token {label!r} made\n")
 
 
 main()

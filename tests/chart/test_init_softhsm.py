@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The script that makes the SoftHSM token at the first start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed import REPOSITORY
+
+pytestmark = pytest.mark.hsm
+
+SCRIPT = REPOSITORY / "charts" / "strongroom" / "files" / "init-softhsm.py"
+LABEL = "strong room"
+PIN = "correct horse"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What the pod gives to the script: an empty volume, its configuration and the PIN."""
+    (tmp_path / "tokens").mkdir()
+    configuration = tmp_path / "softhsm2.conf"
+    configuration.write_text(f"directories.tokendir = {tmp_path / 'tokens'}\nobjectstore.backend = file\n")
+    (tmp_path / "pin").write_text(f"{PIN}\n")
+    return {
+        "PATH": os.environ["PATH"],
+        "SOFTHSM2_CONF": str(configuration),
+        "TOKEN_LABEL": LABEL,
+        "PIN_FILE": str(tmp_path / "pin"),
+    }
+
+
+def run(*command: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def tokens(environment: dict[str, str]) -> list[str]:
+    """Serial numbers of the tokens."""
+    shown = run("softhsm2-util", "--show-slots", environment=environment).stdout
+    numbers = [line.partition(":")[2].strip() for line in shown.splitlines() if "Serial number" in line]
+    return [number for number in numbers if number]
+
+
+def can_log_in(pin: str, environment: dict[str, str]) -> bool:
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    login = ("--module", module, "--token-label", LABEL, "--login", "--pin", pin, "--list-objects")
+    return run("pkcs11-tool", *login, environment=environment).returncode == 0
+
+
+def test_token_is_made_once_and_opens_with_the_pin(environment: dict[str, str]) -> None:
+    first = run(sys.executable, SCRIPT, environment=environment)
+    assert (first.returncode, PIN in first.stdout + first.stderr) == (0, False), first.stderr
+    made = tokens(environment)
+    assert len(made) == 1
+    assert can_log_in(PIN, environment)
+    assert not can_log_in(PIN[:-1], environment)
+
+    again = run(sys.executable, SCRIPT, environment=environment)
+    assert again.returncode == 0, again.stderr
+    assert tokens(environment) == made
+
+
+@pytest.mark.parametrize("pin", ["", "abc", "a" * 256, "ab\ncd", "abcd\r\n", "ab\x03cd", "é" * 128])
+def test_unusable_pin_is_refused_before_anything_is_made(pin: str, environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "pin").write_bytes(pin.encode())
+    done = run(sys.executable, SCRIPT, environment=environment)
+    assert done.returncode == 1
+    assert "the PIN must be 4 to 255 printable characters" in done.stderr
+    assert tokens(environment) == []
+
+
+def test_missing_library_configuration_is_an_error(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["SOFTHSM2_CONF"] = str(tmp_path / "nowhere.conf")
+    assert run(sys.executable, SCRIPT, environment=environment).returncode != 0
