@@ -66,6 +66,7 @@ class Operator:
             on_record=lambda outcome: self._metrics.audit_records.labels(outcome).inc(),
         )
         self._tokens = {hsm.name: self._token(hsm) for hsm in settings.hsms}
+        self._metrics.watch_tokens(lambda: {name: token.statistics for name, token in self._tokens.items()})
         self._authorizer = Authorizer(self._kube)
         self._keys = KeyReader(self._kube)
         self._service = CryptoService(

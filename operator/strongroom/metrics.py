@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every metric the operator exports. One object, handed down by `app`, so that tests share no global state."""
 
+from collections.abc import Callable, Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from strongroom import __version__
+from strongroom.hsm.values import TokenStatistics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -36,12 +41,6 @@ class Metrics:
             ["operation", "key", "result"],
             registry=self.registry,
         )
-        self.hsm_operations = Counter(
-            "strongroom_hsm_operations_total",
-            "Values the token was asked to encrypt or decrypt.",
-            ["token", "operation"],
-            registry=self.registry,
-        )
         self.hsm_up = Gauge("strongroom_hsm_up", "Whether the token answers.", ["token"], registry=self.registry)
         self.secret_writes = Counter(
             "strongroom_secret_writes_total", "Writes of Secrets, by kind.", ["write"], registry=self.registry
@@ -60,6 +59,46 @@ class Metrics:
             "strongroom_api_requests_total", "Crypto API requests.", ["verb", "code"], registry=self.registry
         )
 
+    def watch_tokens(self, statistics: Callable[[], Mapping[str, TokenStatistics]]) -> None:
+        """Export what the tokens count themselves; `statistics` is asked at each scrape."""
+        self.registry.register(_TokenCollector(statistics))
+
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _TokenCollector(Collector):
+    """The HSM layer's own counts, by token."""
+
+    def __init__(self, statistics: Callable[[], Mapping[str, TokenStatistics]]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Called at each scrape."""
+        operations = CounterMetricFamily(
+            "strongroom_hsm_operations", "Requests a token answered well.", labels=["token", "operation"]
+        )
+        values = CounterMetricFamily(
+            "strongroom_hsm_values", "Values a token encrypted or decrypted.", labels=["token", "operation"]
+        )
+        failures = CounterMetricFamily(
+            "strongroom_hsm_failures", "Requests a token failed, by reason.", labels=["token", "reason"]
+        )
+        losses = CounterMetricFamily(
+            "strongroom_hsm_worker_losses", "Worker processes that ended unasked.", labels=["token"]
+        )
+        in_flight = GaugeMetricFamily("strongroom_hsm_in_flight", "Requests a token works on.", labels=["token"])
+        waiting = GaugeMetricFamily("strongroom_hsm_waiting", "Requests that wait for a token.", labels=["token"])
+        for token, counts in self._statistics().items():
+            for family, by_label in (
+                (operations, counts.operations),
+                (values, counts.values),
+                (failures, counts.failures),
+            ):
+                for label, count in by_label.items():
+                    family.add_metric([token, label], count)
+            losses.add_metric([token], counts.worker_losses)
+            in_flight.add_metric([token], counts.in_flight)
+            waiting.add_metric([token], counts.waiting)
+        yield from (operations, values, failures, losses, in_flight, waiting)
