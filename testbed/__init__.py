@@ -9,6 +9,7 @@
     softhsm         a PKCS#11 token
     installation    the chart, rendered and applied, with the operator outside the cluster
     operator        the operator as a process, with the permissions of the chart's ServiceAccount
+    operatorslot    which operator runs: the session's, or a test's own
     waiting         waits for a condition, and says what it waited for
 
 Every server listens on loopback, and every process dies with the process that started it.

@@ -172,13 +172,12 @@ class FaultProxy:
         files = self._control_plane.ca.issue_server(f"fault-proxy-{self._port}", "127.0.0.1")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.certificate, files.key)
-        runner = web.ServerRunner(
-            # A client that goes away ends what was done for it, as at the API server.
-            web.Server(self._handle, access_log=None, handler_cancellation=True),
-            shutdown_timeout=0.1,
-        )
+        # A client that goes away ends what was done for it, as at the API server.
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
+        self._stack.push_async_callback(_abort_connections, server)
         await web.TCPSite(runner, "127.0.0.1", self._port, ssl_context=tls).start()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -250,6 +249,15 @@ class FaultProxy:
         for watch in watches:
             await watch.response.write(line)
         return len(watches)
+
+
+async def _abort_connections(server: web.Server) -> None:
+    """Close every connection: closing in order would wait for the client."""
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.abort()
+    # The loop closes the sockets of aborted connections in its next round, and is stopped soon after.
+    await asyncio.sleep(0)
 
 
 async def _cut(watch: _OpenWatch, line: bytes) -> None:

@@ -13,11 +13,13 @@ import yaml
 
 from testbed import users
 from testbed.installation import NAMESPACE, Installation
+from testbed.kubectl import KubectlError
 from testbed.metrics import Metrics
 from testbed.processes import ManagedProcess, free_port
 from testbed.softhsm import SoftHsmToken
 
 _SERVICE_ACCOUNT = "strongroom"
+_CRYPTO_API = "/apis/crypto.strongroom.dev/v1alpha1"
 _READY_SECONDS = 60.0
 
 
@@ -90,15 +92,20 @@ class OperatorProcess:
     def start(self, *, wait: bool = True, timeout: float = _READY_SECONDS) -> None:
         """Start, also again after `stop()` or `kill()`: same configuration, same files, appended to.
 
-        Returns when /readyz answers 200, or at once without `wait`. Raises TestBedError with the end of the log.
+        Returns as `wait_ready` does, or at once without `wait`.
         """
         self._process.start()
         if wait:
             self.wait_ready(timeout)
 
     def wait_ready(self, timeout: float = _READY_SECONDS) -> None:
-        """Return when /readyz answers 200. Raises TestBedError with the end of the log."""
+        """Return when /readyz answers 200, and the API server has noticed that the crypto API is there.
+
+        Raises TestBedError with the end of the log.
+        """
         self._process.wait_ready(self.ready, timeout)
+        if self.config["api"].get("enabled", True):
+            self._process.wait_ready(self._api_reachable, timeout)
 
     def ready(self) -> bool:
         """Whether /readyz answers 200 now. Raises OSError if nobody listens."""
@@ -132,6 +139,14 @@ class OperatorProcess:
     def metrics(self) -> Metrics:
         """The operator's metrics as of now."""
         return Metrics.parse(self._get("/metrics"))
+
+    def _api_reachable(self) -> bool:
+        """Whether a request gets through to the crypto API: the API server looks for it only every few seconds."""
+        try:
+            self.installation.control_plane.kubectl("get", "--raw", _CRYPTO_API)
+        except KubectlError:
+            return False
+        return True
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=5) as answer:

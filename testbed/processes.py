@@ -41,6 +41,14 @@ def free_port() -> int:
     raise TestBedError("no free port on 127.0.0.1: tried 100")
 
 
+def alive(pid: int) -> bool:
+    """Whether the process runs. A zombie does not count: whoever inherits an orphan may take its time to reap it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class ManagedProcess:
     """A child in a process group of its own, killed by the kernel if this process dies. May be started again.
 

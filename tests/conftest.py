@@ -6,93 +6,18 @@ test. CRDs are cluster-wide, so only one operator runs at a time: a test that ne
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
 from testbed import users
 from testbed.controlplane import ControlPlane
 from testbed.faultproxy import FaultProxy
-from testbed.installation import Installation, install
 from testbed.kubectl import Kubectl
 from testbed.operator import OperatorProcess
+from testbed.operatorslot import OperatorSlot, OwnOperator
 from testbed.softhsm import SoftHsmToken
-
-
-class OwnOperator(Protocol):
-    """What the fixture `own_operator` gives: a factory of operators of the test's own."""
-
-    def __call__(
-        self,
-        *,
-        tokens: Sequence[SoftHsmToken] | None = None,
-        values: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        server: str | None = None,
-        start: bool = True,
-    ) -> OperatorProcess:
-        """Stop whichever operator runs, install the chart with `values`, and start a new one (testbed.operator)."""
-        ...
-
-
-class _OperatorSlot:
-    """The place of the one operator. Who needs it in a certain shape asks for that; nobody restores anything."""
-
-    def __init__(self, control_plane: ControlPlane, token: SoftHsmToken) -> None:
-        self._control_plane = control_plane
-        self._token = token
-        self._installation: Installation | None = None
-        self._shared: OperatorProcess | None = None
-        self._own: OperatorProcess | None = None
-
-    def shared(self) -> OperatorProcess:
-        """The session's operator, running, with the chart's own values."""
-        self.stop_own()
-        if self._installation is None or self._installation.values:
-            self._install({})
-        if self._shared is None:
-            assert self._installation is not None
-            self._shared = OperatorProcess(self._installation, [self._token])
-        if not self._shared.running:
-            self._shared.start()
-        return self._shared
-
-    def own(
-        self,
-        *,
-        tokens: Sequence[SoftHsmToken] | None = None,
-        values: Mapping[str, Any] | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        server: str | None = None,
-        start: bool = True,
-    ) -> OperatorProcess:
-        """See OwnOperator."""
-        self.stop()
-        installation = self._installation
-        if installation is None or installation.values != (values or {}):
-            installation = self._install(values or {})
-        self._own = OperatorProcess(installation, tokens or [self._token], overrides=overrides, server=server)
-        if start:
-            self._own.start()
-        return self._own
-
-    def stop_own(self) -> None:
-        if self._own is not None:
-            self._own.stop()
-            self._own = None
-
-    def stop(self) -> None:
-        self.stop_own()
-        if self._shared is not None:
-            self._shared.stop()
-
-    def _install(self, values: Mapping[str, Any]) -> Installation:
-        """Needs every operator stopped. The shared one is made anew: its ServiceAccount may have been, too."""
-        self._installation = install(self._control_plane, values, previous=self._installation)
-        self._shared = None
-        return self._installation
 
 
 @pytest.fixture(scope="session")
@@ -147,20 +72,20 @@ def fault_proxy(control_plane: ControlPlane) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture(scope="session")
-def _operator_slot(control_plane: ControlPlane, token: SoftHsmToken) -> Iterator[_OperatorSlot]:
-    slot = _OperatorSlot(control_plane, token)
+def _operator_slot(control_plane: ControlPlane, token: SoftHsmToken) -> Iterator[OperatorSlot]:
+    slot = OperatorSlot(control_plane, token)
     yield slot
     slot.stop()
 
 
 @pytest.fixture
-def operator(_operator_slot: _OperatorSlot) -> OperatorProcess:
+def operator(_operator_slot: OperatorSlot) -> OperatorProcess:
     """The session's operator, ready, with the chart's own values; started again if a test before has ended it."""
     return _operator_slot.shared()
 
 
 @pytest.fixture
-def own_operator(_operator_slot: _OperatorSlot) -> Iterator[OwnOperator]:
+def own_operator(_operator_slot: OperatorSlot) -> Iterator[OwnOperator]:
     """Factory of an operator of the test's own, stopped afterwards. A second call replaces the first operator."""
     yield _operator_slot.own
     _operator_slot.stop_own()

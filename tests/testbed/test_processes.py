@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 from testbed import REPOSITORY, TestBedError
-from testbed.processes import ManagedProcess
+from testbed.processes import ManagedProcess, alive
 from testbed.waiting import wait_for
 
 _ENV = {"PATH": "/usr/bin:/bin"}
-
-
-def _alive(pid: int) -> bool:
-    """A zombie does not count: its parent may be an init process that takes its time."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def _shell(tmp_path: Path, script: str) -> ManagedProcess:
@@ -41,9 +33,9 @@ signal.pause()
     with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, cwd=REPOSITORY) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert _alive(child)
+        assert alive(child)
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not _alive(child), 5, "the child to die with its parent")
+    wait_for(lambda: not alive(child), 5, "the child to die with its parent")
 
 
 def test_stop_kills_what_ignores_the_request_and_its_children(tmp_path: Path) -> None:
@@ -52,7 +44,7 @@ def test_stop_kills_what_ignores_the_request_and_its_children(tmp_path: Path) ->
     grandchild = int(wait_for(lambda: (tmp_path / "grandchild").read_text(), 5, "pid", retry_on=(OSError,)))
     assert process.stop(timeout=0.2) == -signal.SIGKILL
     assert not process.running
-    wait_for(lambda: not _alive(grandchild), 5, "the grandchild to be killed too")
+    wait_for(lambda: not alive(grandchild), 5, "the grandchild to be killed too")
 
 
 def test_stop_is_gentle_first_and_may_be_repeated(tmp_path: Path) -> None:
@@ -83,6 +75,6 @@ def test_start_that_takes_too_long_shows_the_end_of_the_log(tmp_path: Path) -> N
         process.wait_ready(lambda: False, 0.1)
     pid = process.pid
     process.kill()
-    assert not _alive(pid)
+    assert not alive(pid)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
