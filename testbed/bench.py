@@ -207,7 +207,8 @@ class Bench:
             blobs = await _encrypt(client, "live", count)
             applied: dict[str, float] = {}
             seen: dict[str, float] = {}
-            watching = asyncio.create_task(_watch(client, "live", seen))
+            complete = asyncio.Event()
+            watching = asyncio.create_task(_watch(client, "live", seen, count, complete))
             try:
                 await asyncio.sleep(1)
                 pending = []
@@ -221,9 +222,8 @@ class Bench:
                     pending.append(asyncio.create_task(apply()))
                     await asyncio.sleep(1 / self._rate)
                 await asyncio.gather(*pending)
-                deadline = time.monotonic() + 60
-                while len(seen) < count and time.monotonic() < deadline:
-                    await asyncio.sleep(0.05)
+                async with asyncio.timeout(60):
+                    await complete.wait()
             finally:
                 watching.cancel()
         times = sorted(max(0.0, seen[name] - applied[name]) * 1000 for name in seen)
@@ -256,14 +256,16 @@ async def _encrypt(client: _Client, namespace: str, count: int) -> dict[str, dic
     return blobs
 
 
-async def _watch(client: _Client, namespace: str, seen: dict[str, float]) -> None:
-    """Note when each Secret of the namespace comes into being."""
+async def _watch(client: _Client, namespace: str, seen: dict[str, float], count: int, complete: asyncio.Event) -> None:
+    """Note when each Secret of the namespace comes into being; `complete` when that many have."""
     path = f"/api/v1/namespaces/{namespace}/secrets?watch=true&resourceVersion=0"
     async with client.session.get(path) as response:
         async for line in response.content:
             event = json.loads(line)
             if event["type"] == "ADDED":
                 seen.setdefault(event["object"]["metadata"]["name"], time.monotonic())
+            if len(seen) >= count:
+                complete.set()
 
 
 def _object(namespace: str, name: str, blobs: dict[str, str]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _build(module: _GoModule, names: list[str], directory: Path) -> None:
             _MODULES / module.name,
         )
         for name in names:
-            # The package of etcd is called v3 after its module path's last element; go names the output `server`.
+            # Go drops the version from the path of etcd's package, and so calls the output `server`.
             built = next(path for path in (Path(temporary, name), Path(temporary, "server")) if path.exists())
             built.rename(directory / name)
 

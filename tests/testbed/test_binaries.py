@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the binaries come from."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,49 @@ def test_incomplete_envtest_assets_are_an_error_that_names_the_file(
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
     with pytest.raises(TestBedError, match=f"{tmp_path}/etcd does not exist"):
         binaries.ensure()
+
+
+_FAKE_GO = """#!/bin/sh
+if [ "$1" = env ]; then echo go1.26.0; exit; fi
+echo "$@" >> {log}
+sleep 0.3
+[ ! -e {broken} ] || {{ echo 'main.go:1: does not compile' >&2; exit 1; }}
+while [ "$1" != -o ]; do shift; done
+out=$2
+shift 2
+for package; do touch "$out${{package##*/}}"; done
+[ ! -e "${{out}}v3" ] || mv "${{out}}v3" "${{out}}server"
+"""
+
+
+@pytest.fixture
+def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the compiler, since the real one takes minutes, and an empty cache. Gives its log."""
+    program, log = tmp_path / "bin" / "go", tmp_path / "go.log"
+    program.parent.mkdir()
+    program.write_text(_FAKE_GO.format(log=log, broken=tmp_path / "broken"))
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    return log
+
+
+def test_two_runs_at_once_build_once(go: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (future.result() for future in [pool.submit(binaries.ensure) for _ in range(2)])
+    assert first == second
+    assert all(path.exists() for path in (first.etcd, first.kube_apiserver, first.kubectl, first.helm))
+    assert len(go.read_text().splitlines()) == 3, "one for each of etcd, kubernetes and helm"
+    said = capfd.readouterr().err
+    assert "another process is building it; waiting" in said
+    assert f"build helm {binaries._HELM.version}: done in 0 s" in said
+
+
+def test_failed_build_shows_the_compilers_words_and_leaves_nothing(go: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(TestBedError, match=r"build etcd v\S+ failed: go build .*\nmain.go:1: does not compile"):
+        binaries.ensure()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    (tmp_path / "broken").unlink()
+    assert binaries.ensure().etcd.exists()
