@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the unit tests put in the place of an API server, a clock and a token. Each fails on what it does not expect."""
+
+import asyncio
+import copy
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from strongroom.kube.client import ApiError
+from strongroom.model import encryptedsecret, masterkey
+from strongroom.model.encryptedsecret import EncryptedSecret
+from strongroom.model.masterkey import MasterKey
+
+KEY_ID = uuid.UUID("5f0c1d2e-3a4b-4c5d-8e6f-708192a3b4c5")
+OTHER_KEY_ID = uuid.UUID("0a1b2c3d-4e5f-4a6b-9c8d-7e6f5a4b3c2d")
+CLUSTER = "0123456789abcdef"
+CREATED_AT = datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)
+
+Handler = Callable[[str, str, Any], Any]
+
+
+class Clock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeKube:
+    """An API server with one object a path: create, get, replace and patch as the operator uses them.
+
+    `answers` holds, by method, what is raised or returned instead, first in first out. `gate`, if set, holds every
+    request back until it is opened.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.calls: list[tuple[str, str, Any]] = []
+        self.answers: dict[str, list[ApiError | dict[str, Any]]] = {}
+        self.gate: asyncio.Event | None = None
+        self._version = 0
+
+    def answer(self, method: str, *answers: ApiError | dict[str, Any]) -> None:
+        self.answers.setdefault(method, []).extend(answers)
+
+    def bodies(self, method: str) -> list[Any]:
+        return [body for called, _, body in self.calls if called == method]
+
+    async def get(self, path: str, *, accept: str | None = None, params: Any = None) -> dict[str, Any]:
+        del accept, params
+        return await self._call("get", path, None, self._get)
+
+    async def create(self, path: str, body: Any, *, accept: str | None = None) -> dict[str, Any]:
+        del accept
+        return await self._call("create", path, body, self._create)
+
+    async def replace(self, path: str, body: Any) -> dict[str, Any]:
+        return await self._call("replace", path, body, self._replace)
+
+    async def patch(self, path: str, kind: Any, body: Any, *, accept: str | None = None) -> dict[str, Any]:
+        del kind, accept
+        return await self._call("patch", path, body, self._patch)
+
+    async def _call(self, method: str, path: str, body: Any, act: Callable[[str, Any], Any]) -> dict[str, Any]:
+        self.calls.append((method, path, copy.deepcopy(body)))
+        await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.answers.get(method):
+            answer = self.answers[method].pop(0)
+            if isinstance(answer, ApiError):
+                raise answer
+            return answer
+        return copy.deepcopy(act(path, copy.deepcopy(body)))
+
+    def _get(self, path: str, _: Any) -> Any:
+        if path not in self.objects:
+            raise ApiError(404, "NotFound")
+        return self.objects[path]
+
+    def _create(self, path: str, body: Any) -> Any:
+        if "metadata" not in body:  # a review: nothing is stored
+            raise AssertionError(f"unexpected POST to {path}")
+        path = f"{path}/{body['metadata']['name']}"
+        if path in self.objects:
+            raise ApiError(409, "AlreadyExists")
+        return self._store(path, body)
+
+    def _replace(self, path: str, body: Any) -> Any:
+        known = self._get(path, None)
+        if body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]:
+            raise ApiError(409, "Conflict")
+        return self._store(path, body)
+
+    def _patch(self, path: str, body: Any) -> Any:
+        known = self._get(path, None)
+        return self._store(path, known | body)  # a merge patch of top-level fields is all that is used here
+
+    def _store(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        self._version += 1
+        body["metadata"]["resourceVersion"] = str(self._version)
+        self.objects[path] = body
+        return body
+
+
+class ReviewKube(FakeKube):
+    """Answers SubjectAccessReviews by `allowed`."""
+
+    def __init__(self, allowed: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+    def _create(self, path: str, body: Any) -> Any:
+        assert path == "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return {"status": {"allowed": self.allowed(body["spec"])}}
+
+
+async def settle(turns: int = 50) -> None:
+    """Let everything run that can run now."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def master_key(**changes: Any) -> MasterKey:
+    """An enabled key with one version; keyword arguments go to `master_key_body`."""
+    return masterkey.parse(master_key_body(**changes))
+
+
+def master_key_body(
+    name: str = "prod",
+    *,
+    state: str = "Enabled",
+    key_spec: str = "AES_256",
+    hsm: str = "default",
+    key_id: uuid.UUID | None = KEY_ID,
+    versions: Mapping[int, str] | None = None,
+    requested: uuid.UUID | None = None,
+    pending: tuple[int, uuid.UUID] | None = None,
+    shared: bool = False,
+    resource_version: int = 1,
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"hsm": hsm, "keySpec": key_spec, "state": state}
+    if requested:
+        spec["keyId"] = str(requested)
+    status: dict[str, Any] = {"observedGeneration": 1}
+    if key_id:
+        status["keyId"] = str(key_id)
+        status["versions"] = [
+            {"version": version, "state": word, "createdAt": "2026-11-23T10:00:00Z", "algorithm": "AES_256_GCM"}
+            for version, word in (versions if versions is not None else {1: "Primary"}).items()
+        ]
+    if pending:
+        status["pendingVersion"] = {"version": pending[0], "keyId": str(pending[1])}
+    if shared:
+        status["shared"] = True
+    metadata = {"name": name, "uid": "cmk-uid", "resourceVersion": str(resource_version), "generation": 1}
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def encrypted_secret(**changes: Any) -> EncryptedSecret:
+    """Keyword arguments go to `encrypted_secret_body`."""
+    return encryptedsecret.parse(encrypted_secret_body(**changes))
+
+
+def encrypted_secret_body(
+    name: str = "db",
+    namespace: str = "shop",
+    *,
+    resource_version: int = 1,
+    generation: int = 1,
+    deleting: bool = False,
+    status: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "namespace": namespace,
+        "name": name,
+        "uid": f"uid-of-{name}",
+        "resourceVersion": str(resource_version),
+        "generation": generation,
+    }
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-11-23T10:00:00Z"
+    usual = {"keyRef": {"name": "prod"}, "scope": "Strict", "encryptedData": {"password": "U1Ix"}}
+    return {"metadata": metadata, "spec": usual | spec, "status": dict(status or {})}
