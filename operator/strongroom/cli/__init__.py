@@ -9,9 +9,9 @@ taken from an argument and never shown in a message. Imports are lazy: `--help` 
     options         what several verbs take: the cluster, the inputs, the output format
     sources         -f FILE|-|DIR → text
     documents       text → documents → objects and back; untouched documents keep their bytes
-    comments, yamltext   YAML round trips with comments, and quoting that YAML 1.1 readers understand
+    comments, yamltext, base64text   YAML round trips with comments, and quoting that YAML 1.1 readers understand
     secret, encryptedsecret   the two kinds: checked on the way in, built on the way out
     cluster, keysapi     the caller's kubeconfig, and the crypto API over it
     output          stdout, or files replaced atomically
-    failure, terminal, exits   what errors look like
+    failure, hints, terminal, exits   what errors look like
 """

@@ -4,7 +4,8 @@
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,15 @@ class Cluster:
     @property
     def namespace(self) -> str:
         """The namespace of the kubeconfig's context (in a pod: the pod's), else `default`."""
-        from kubernetes.config import ConfigException, list_kube_config_contexts
+        from kubernetes.config import list_kube_config_contexts
 
         if self._in_pod():
             return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
-        try:
+        with _readable_kubeconfig():
             contexts, active = list_kube_config_contexts(self._options.kubeconfig)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
-            raise _bad_kubeconfig(str(error)) from None
-        wanted = self._options.kube_context
-        chosen = next((context for context in contexts if context["name"] == wanted), active) if wanted else active
-        return names.check_namespace(chosen["context"].get("namespace") or "default")
+            name = self._options.kube_context or active["name"]
+            chosen = {context["name"]: context["context"] for context in contexts}[name]
+            return names.check_namespace(chosen.get("namespace") or "default")
 
     def get(self, path: str) -> Mapping[str, Any]:
         """One object. Raises CommandError."""
@@ -102,7 +101,7 @@ class Cluster:
         from kubernetes import client, config
 
         configuration = client.Configuration()
-        try:
+        with _readable_kubeconfig():
             if self._in_pod():
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
@@ -111,10 +110,6 @@ class Cluster:
                     context=self._options.kube_context,
                     client_configuration=configuration,
                 )
-        except config.ConfigException as error:
-            raise _bad_kubeconfig(str(error)) from None
-        except Exception as error:  # whatever a malformed file makes the loader raise; its text may quote credentials
-            raise _bad_kubeconfig(type(error).__name__) from None
         configuration.retries = False  # ours, above: bounded, and only when the server asks for it
         _check_transport(configuration)
         api = client.ApiClient(configuration)
@@ -149,8 +144,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _bad_kubeconfig(what: str) -> CommandError:
-    return invalid(f"the kubeconfig is not usable: {what}", hint="Check --kubeconfig, $KUBECONFIG and --kube-context")
+@contextmanager
+def _readable_kubeconfig() -> Iterator[None]:
+    """Whatever a malformed file makes the loader raise becomes one error; only ConfigException has a text that is known
+    to quote no credentials."""
+    from kubernetes.config import ConfigException
+
+    try:
+        yield
+    except CommandError:
+        raise
+    except Exception as error:
+        problem = str(error) if isinstance(error, ConfigException) else type(error).__name__
+        raise invalid(
+            f"the kubeconfig is not usable: {problem}", hint="Check --kubeconfig, $KUBECONFIG and --kube-context"
+        ) from None
 
 
 def _connection_problem(error: Exception) -> str:
@@ -205,7 +213,7 @@ def _refused(status: int, payload: bytes, confidential: Collection[str]) -> Comm
     if status == 401:
         message, hint = "the Kubernetes API does not accept your credentials", "Log in again, or check the kubeconfig"
     else:
-        message, hint = _message(answer, status, confidential), _HINTS.get(reason, "")
+        message, hint = _message(answer, status, confidential), ""
     ours = reason.value == cause or cause in ("", "Forbidden", "Unauthorized")
     return CommandError(reason, message, hint=hint, cause="" if ours else cause)
 
@@ -242,17 +250,3 @@ def _api_absent(what: str) -> CommandError:
         f"the API {CRYPTO_API_VERSION} is not available: {what}",
         hint=f"Check that Strongroom is installed and running: kubectl get apiservice {VERSION}.{CRYPTO_GROUP}",
     )
-
-
-_HINTS = {
-    Reason.ACCESS_DENIED: "Ask an administrator for a RoleBinding to the ClusterRole strongroom-key-encrypter (or "
-    "-decrypter) in that namespace",
-    Reason.KEY_NOT_FOUND: "'strongroom keys list' shows the keys",
-    Reason.KEY_DISABLED: "Ask an administrator to enable the key, or use another",
-    Reason.KEY_ARCHIVED: "It still decrypts; encrypt with another key",
-    Reason.KEY_PENDING_DELETION: "Ask an administrator to cancel the deletion, or use another key",
-    Reason.INVALID_CIPHERTEXT: "Scope, namespace, name, data key and encryption context must be those it was made for",
-    Reason.HSM_UNAVAILABLE: "The HSM is away; try again later",
-    Reason.THROTTLED: "Try again later",
-    Reason.UNAVAILABLE: "Try again later",
-}

@@ -7,6 +7,7 @@ to the next key below; what follows the last key is the trailer.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -74,10 +75,12 @@ class Comments:
 
 def put(target: CommentedMap, key: str, value: Any, comment: Comment | None = None, *, column: int) -> None:
     """Set `key` as the last one of `target`, with its comment; `column` is where the key will stand."""
+    first = not target
     target[quoted(key)] = quoted(value) if isinstance(value, str) else value
     if comment is None or not (comment.before or comment.behind):
         return
-    above = [_token(line + "\n", column if line else 0) for line in comment.before]
+    before = dropwhile(lambda line: first and not line, comment.before)  # a block does not start with a blank line
+    above = [_token(line + "\n", column if line else 0) for line in before]
     behind = _token(comment.behind + "\n", 0) if comment.behind else None
     target.ca.items[key] = [None, above or None, behind, None]
 

@@ -21,7 +21,7 @@ _SEPARATOR = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 """`---` at the start of a line is a document marker everywhere, inside block scalars too (YAML 1.2, c-forbidden)."""
 
 _BARE_SEPARATOR = re.compile(r"---[ \t]*(?:#[^\n]*)?\r?(?:\n|\Z)")
-_LISTS = {("v1", "List")}
+_LIST = "List"
 _REFUSED_LISTS = {"SecretList", "EncryptedSecretList"}
 
 
@@ -141,7 +141,7 @@ def _objects(found: Object) -> Iterator[Object]:
     node = found.node
     if node.get("kind") in _REFUSED_LISTS:
         raise invalid(f"kind {node['kind']} is not supported", hint="Use 'kind: List'", place=found.place)
-    if (node.get("apiVersion"), node.get("kind")) not in _LISTS:
+    if node.get("kind") != _LIST:
         found.place = Place(found.place.file, found.place.document, found.place.item, subject(node))
         yield found
         return

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The crypto API, typed: keys as one namespace sees them, encrypt and decrypt."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from strongroom.cli import encryptedsecret
+from strongroom.cli import base64text, encryptedsecret
 from strongroom.cli.cluster import Cluster
 from strongroom.cli.encryptedsecret import Sealing
 from strongroom.errors import Reason, StrongroomError
@@ -29,7 +27,7 @@ def get_key(cluster: Cluster, namespace: str, name: str) -> Mapping[str, Any]:
 
 def encrypt(cluster: Cluster, sealing: Sealing, *, name: str, values: Mapping[str, bytes]) -> dict[str, str]:
     """Encrypt all values of one object in one request; returns data key → blob, checked against the values."""
-    encoded = {key: base64.b64encode(value).decode() for key, value in values.items()}
+    encoded = {key: base64text.encode(value) for key, value in values.items()}
     clear = {value.decode() for value in values.values() if _is_text(value)}
     answer = cluster.post(
         _path(sealing.namespace, sealing.key_name, "encrypt"),
@@ -54,8 +52,8 @@ def decrypt(
     values: dict[str, bytes] = {}
     for key, text in _strings(answer, "values").items():
         try:
-            values[key] = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
-        except (binascii.Error, UnicodeEncodeError):
+            values[key] = base64text.decode(text)
+        except ValueError:
             raise _unexpected(f"the value of data key {key} is not base64") from None
     if {key: len(value) for key, value in values.items()} != dict(sizes):
         raise _unexpected("other data keys or sizes than were sent")

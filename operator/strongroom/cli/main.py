@@ -2,7 +2,6 @@
 """Entry point of `strongroom` and `kubectl strongroom`: the verbs, and the edge where errors become exit codes."""
 
 import importlib
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -67,15 +66,12 @@ def run(arguments: list[str], *, program: str = "strongroom") -> int:
     """Run one command line; returns the exit code. Never raises: every failure becomes lines on stderr."""
     try:
         result = strongroom.main(args=arguments, prog_name=program, standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's only one without standalone mode: stdout is a closed pipe
         return Exit.BROKEN_PIPE
     except StrongroomError as error:
         terminal.report(error)

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Secret manifests: checked on the way in, built on the way out."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from strongroom.cli import fields, names, terminal
+from strongroom.cli import base64text, fields, names, terminal
 from strongroom.cli.comments import Comments, put, put_trailer
 from strongroom.cli.documents import Object
 from strongroom.cli.failure import CommandError, Place, invalid, located
@@ -107,8 +105,7 @@ def build(found: Object, manifest: SecretManifest) -> CommentedMap:
         put(secret, "immutable", manifest.immutable, comments.at("spec", "template", "immutable"), column=column)
     data = CommentedMap()
     for key, value in manifest.values.items():
-        encoded = base64.b64encode(value).decode()
-        put(data, key, encoded, comments.at("spec", "encryptedData", key), column=column + step)
+        put(data, key, base64text.encode(value), comments.at("spec", "encryptedData", key), column=column + step)
     put(secret, "data", data, comments.at("spec", "encryptedData"), column=column)
     put_trailer(secret, comments.trailer, column=column)
     return secret
@@ -154,8 +151,8 @@ def _values(node: Mapping[str, Any], place: Place) -> dict[str, bytes]:
 def _decode(text: str, place: Place) -> bytes:
     """Strict base64 of RFC 4648 section 4; line breaks are skipped as Kubernetes does."""
     try:
-        return binascii.a2b_base64(text.replace("\r", "").replace("\n", "").encode("ascii"), strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError):
+        return base64text.decode(text.replace("\r", "").replace("\n", ""))
+    except ValueError:
         raise invalid(
             "the value is not valid base64", hint="Encode it, or move it to stringData as it is", place=place
         ) from None

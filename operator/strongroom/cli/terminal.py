@@ -8,6 +8,7 @@ import sys
 import click
 
 from strongroom.cli.failure import CommandError
+from strongroom.cli.hints import hint_for
 from strongroom.errors import StrongroomError
 
 _SHOWN_OF_CIPHERTEXT = 16
@@ -29,8 +30,7 @@ def report(error: StrongroomError) -> None:
     place = str(error.place) if isinstance(error, CommandError) else ""
     _say("error", "red", f"{error.message} ({place})" if place else error.message)
     _say("cause", "red", error.cause if isinstance(error, CommandError) else error.reason.value)
-    if error.hint:
-        _say("fix", "green", error.hint)
+    _say("fix", "green", error.hint or hint_for(error.reason))
 
 
 def _say(label: str, colour: str, text: str) -> None:

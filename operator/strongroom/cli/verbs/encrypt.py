@@ -23,7 +23,7 @@ from strongroom.cli.cluster import Cluster
 from strongroom.cli.comments import Comments
 from strongroom.cli.documents import Document, Format, Object
 from strongroom.cli.encryptedsecret import Sealing
-from strongroom.cli.failure import Place, located
+from strongroom.cli.failure import Place, invalid, located
 from strongroom.cli.options import ClusterOptions, cluster_options, format_option, input_option
 from strongroom.cli.secret import SecretManifest
 from strongroom.model.binding import Scope
@@ -123,7 +123,12 @@ class _Planned:
 
 
 def _secrets(files: list[list[Document]]) -> list[Object]:
-    found = documents.objects([document for file in files for document in file])
+    found = list(documents.objects([document for file in files for document in file]))
+    for item in found:
+        if item.node.get("kind") == secret.KIND and not item.node.get("apiVersion"):
+            raise invalid(
+                "apiVersion is missing: not sure that this is a Secret", hint="Add 'apiVersion: v1'", place=item.place
+            )
     return [item for item in found if item.is_a(secret.API_VERSION, secret.KIND)]
 
 
@@ -141,7 +146,7 @@ def _encrypt_object(cluster: Cluster, planned: _Planned) -> None:
     leaks.warn_of_leaks(manifest, Comments.of(found.node), found.place)
     found.replace(encryptedsecret.build(found, manifest, sealing, encrypted))
     terminal.note(
-        f"{sealing.namespace}/{manifest.name}: {len(encrypted)} values encrypted, scope {sealing.scope}, "
+        f"{sealing.namespace}/{manifest.name}: values encrypted: {len(encrypted)}, scope {sealing.scope}, "
         f"namespace {sealing.namespace} {planned.namespace_origin}"
     )
     if encryptedsecret.too_large_for_client_side_apply(found):
