@@ -52,7 +52,9 @@ def load() -> Credentials:
 def _from_kubeconfig() -> Credentials:
     configuration: Any = kubernetes.client.Configuration()
     try:
-        kubernetes.config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=os.environ["KUBECONFIG"], client_configuration=configuration
+        )
     except Exception as error:
         raise ConfigurationError(f"KUBECONFIG cannot be used: {type(error).__name__}: {error}") from None
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
