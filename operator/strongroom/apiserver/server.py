@@ -101,10 +101,7 @@ class ApiServer:
 
         An API server that is away only delays that. Raises OSError if the port cannot be had.
         """
-        family = socket.AF_INET6 if ":" in self._config.address else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((self._config.address, self._config.port))
+        self._socket = _bound_socket(self._config.address, self._config.port)
         self._runner = web.AppRunner(
             self._application(),
             handle_signals=False,
@@ -118,15 +115,17 @@ class ApiServer:
         self._upkeep_task = asyncio.create_task(self._keep_up())
 
     async def stop(self) -> None:
-        """Stop accepting, let requests under way end, close. Harmless if not started."""
+        """Stop accepting, let requests under way end, close. Harmless if not started, and when repeated."""
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()
             await asyncio.gather(self._upkeep_task, return_exceptions=True)
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        if self._socket is not None:
+            self._socket.close()  # before waiting: as long as one copy is open, the kernel accepts
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._socket is not None:
-            self._socket.close()
-        self._serving.clear()
 
     async def wait_until_serving(self) -> None:
         """Return when connections are accepted."""
@@ -190,11 +189,7 @@ class ApiServer:
     def _application(self) -> web.Application:
         application = web.Application(
             client_max_size=MAX_REQUEST_BYTES,
-            middlewares=[
-                web.middleware(self._conclude),
-                web.middleware(_answer_failures),
-                web.middleware(self._identify),
-            ],
+            middlewares=[self._conclude, _answer_failures, self._identify],
         )
         application.add_routes([web.get(path, self._answer_health) for path in _HEALTH_PATHS])
         application.add_routes(discovery.routes())
@@ -204,6 +199,7 @@ class ApiServer:
     async def _answer_health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok") if self._health() else web.Response(status=503, text="not ok")
 
+    @web.middleware
     async def _conclude(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Count the request; close the connection after it if a newer certificate or CA is in force."""
         transport = request.transport
@@ -214,6 +210,7 @@ class ApiServer:
             self._on_request(request.match_info.route.name or "other", response.status)
         return response
 
+    @web.middleware
     async def _identify(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Nobody but the front proxy gets past this, except to the health paths."""
         if request.path in _HEALTH_PATHS:
@@ -225,6 +222,19 @@ class ApiServer:
         return await handler(request)
 
 
+def _bound_socket(address: str, port: int) -> socket.socket:
+    """A socket that has its port and does not listen: whoever connects is refused."""
+    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+@web.middleware
 async def _answer_failures(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """The one place where exceptions become answers."""
     key_name = request.match_info.get("name", "")
