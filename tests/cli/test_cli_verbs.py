@@ -97,8 +97,9 @@ def test_a_server_of_another_version_is_pointed_out(cli: Cli, api: FakeApi) -> N
 
 def test_options_may_stand_before_or_behind_the_verb(cli: Cli, api: FakeApi) -> None:
     cli("-n", "before", "keys", "list")
+    cli("keys", "-n", "between", "list")
     cli("-n", "before", "keys", "list", "-n", "behind")
-    assert [request.path.split("/")[5] for request in api.requests] == ["before", "behind"]
+    assert [request.path.split("/")[5] for request in api.requests] == ["before", "between", "behind"]
 
 
 def test_requests_carry_impersonation_and_the_clients_name(cli: Cli, api: FakeApi) -> None:

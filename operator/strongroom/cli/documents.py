@@ -128,12 +128,12 @@ def render_file(documents: Sequence[Document]) -> str:
     return "".join(document.render("yaml") for document in documents)
 
 
-def subject(node: Mapping[str, Any], namespace: str = "") -> str:
+def subject(node: Mapping[str, Any]) -> str:
     """`Kind namespace/name` for errors and tables, as far as it can be told."""
     metadata = node.get("metadata")
     found = metadata if isinstance(metadata, Mapping) else {}
     name = found.get("name") or "(no name)"
-    namespace = str(found.get("namespace") or namespace)
+    namespace = found.get("namespace")
     return f"{node.get('kind')} {namespace}/{name}" if namespace else f"{node.get('kind')} {name}"
 
 

@@ -17,6 +17,7 @@ _HEADER = ("NAME", "STATE", "SPEC", "VERSION", "KEY ID")
 
 
 @click.group()
+@cluster_options
 def keys() -> None:
     """List and show the keys of a namespace.
 
