@@ -2,6 +2,7 @@
 """`python -m testbed.demo`: runs the steps in order; exit status 1 if any is not as it should be."""
 
 import argparse
+import functools
 import os
 import signal
 import sys
@@ -68,15 +69,15 @@ def main() -> int:
     steps: tuple[_Step, ...] = (
         (*_PREPARATION, _WRITE_EXAMPLES) if arguments.write_examples else _PREPARATION + _MAIN_JOB
     )
-    if not keep:
-        steps += (_STOP,)
     signal.signal(signal.SIGTERM, _interrupt)
-    report = Report(len(steps))
+    report = Report(len(steps) + (not keep))
     stage = Stage(report)
     try:
-        _run(steps, stage)
+        completed = _run(steps, stage)
         if report.failed:
             _show_log(stage)
+        if completed and not keep:
+            _run((_STOP,), stage)
         report.summary()
         if keep and hasattr(stage, "operator"):
             _wait(stage)
@@ -89,18 +90,20 @@ def main() -> int:
     return 0 if report.passed else 1
 
 
-def _run(steps: tuple[_Step, ...], stage: Stage) -> None:
+def _run(steps: tuple[_Step, ...], stage: Stage) -> bool:
+    """Whether all of them were tried."""
     for step in steps:
         if step.chapter:
             stage.report.chapter(step.chapter)
-        if not stage.report.run(step.title, lambda step=step: step.run(stage)) and step.required:
-            return
+        if not stage.report.run(step.title, functools.partial(step.run, stage)) and step.required:
+            return False
+    return True
 
 
 def _show_log(stage: Stage) -> None:
     if hasattr(stage, "operator"):
         stage.report.chapter("The end of the operator's log")
-        print("\n".join(stage.operator_log.splitlines()[-_LOG_LINES:]))
+        print("\n".join(stage.operator.log_text().splitlines()[-_LOG_LINES:]))
 
 
 def _wait(stage: Stage) -> None:
@@ -109,7 +112,7 @@ def _wait(stage: Stage) -> None:
     for who in (stage.admin, stage.alice):
         print(f"  # as {who.name}")
         print(f"  export KUBECONFIG={who.kubectl.kubeconfig} PATH={who.path}:$PATH")
-    print("  kubectl get cmk && kubectl get esec -A && strongroom keys list -n shop")
+    print("  kubectl get cmk && kubectl get esec -A && strongroom keys show prod -n shop")
     print(f"  tail -f {stage.operator.log_file} {stage.operator.audit_file}")
     print(f"  cd {stage.workspace}   # plain/, git/, examples/")
     print("\nCtrl-C stops and removes everything.", flush=True)

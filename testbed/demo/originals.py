@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-_SHORTEST = 8
-"""Shorter values occur in any text by chance."""
-_SHORTEST_PART = 16
+_SHORTEST = 16
+"""Shorter values, and parts of them in base64, occur in any text by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,13 @@ def _parts(value: bytes) -> Iterator[bytes]:
     yield from (
         line.strip().encode()
         for line in text.splitlines()
-        if len(line.strip()) >= _SHORTEST_PART and not line.startswith("-----")
+        if len(line.strip()) >= _SHORTEST and not line.startswith("-----")
     )
     try:
         tree = json.loads(text)
     except ValueError:
         return
-    yield from (leaf.encode() for leaf in _strings(tree) if len(leaf) >= _SHORTEST_PART)
+    yield from (leaf.encode() for leaf in _strings(tree) if len(leaf) >= _SHORTEST)
 
 
 def _strings(tree: object) -> Iterator[str]:

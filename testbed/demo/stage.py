@@ -10,12 +10,12 @@ from typing import Any
 from testbed import REPOSITORY, users
 from testbed.controlplane import ControlPlane
 from testbed.demo.originals import Original
-from testbed.demo.report import Report, expect
+from testbed.demo.report import Report, StepFailed, expect
 from testbed.demo.shell import Shell
 from testbed.installation import Installation
 from testbed.operator import OperatorProcess
 from testbed.softhsm import SoftHsmToken
-from testbed.waiting import wait_for
+from testbed.waiting import WaitTimeout, wait_for
 
 _MEMORY = Path("/dev/shm")
 _POLL_SECONDS = 0.3
@@ -93,7 +93,7 @@ class Stage:
     def wait_reason(
         self, resource: str, name: str, reason: str, namespace: str = "", *, seconds: float = 30.0
     ) -> Mapping[str, Any]:
-        """Wait until Ready of this generation has this reason, and return it. Raises WaitTimeout."""
+        """Wait until Ready of this generation has this reason, and return it. Raises StepFailed."""
 
         def with_reason() -> Mapping[str, Any]:
             found = self.ready_condition(resource, name, namespace)
@@ -103,8 +103,8 @@ class Stage:
         seen: list[Mapping[str, Any]] = []
         try:
             return wait_for(with_reason, seconds, f"{resource} {name} to be {reason}", interval=_POLL_SECONDS)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\nits condition Ready: {seen[-1]}") from None
+        except WaitTimeout as error:
+            raise StepFailed(f"{error}\nits condition Ready: {seen[-1]}") from None
 
     def wait_restored(self, what: str, *, seconds: float = 30.0) -> None:
         """Wait until every Secret of namespace shop is as its original. Raises WaitTimeout."""
@@ -124,3 +124,36 @@ class Stage:
             for record in self.operator.audit_lines()
             if all(record.get(field) == value for field, value in fields.items())
         ]
+
+    def show_record(self, record: Mapping[str, Any]) -> None:
+        """Print an audit record on one line, without what makes it long."""
+        self.report.output(_in_short(record), whole=True)
+
+    def expect_recorded(self, event: str, outcome: str, error_code: str, username: str) -> None:
+        """The audit log holds such a record; the last one is printed. Raises StepFailed."""
+        records = [
+            record
+            for record in self.audit(eventName=event, outcome=outcome, errorCode=error_code)
+            if record["principal"]["username"] == username
+        ]
+        expect(records, f"the audit log should hold {event} {outcome} {error_code} of {username}")
+        self.show_record(records[-1])
+
+
+def _in_short(record: Mapping[str, Any]) -> str:
+    """A record on one line, without what makes it long."""
+    principal = record.get("principal") or {}
+    target = record.get("object") or {}
+    sizes = ", ".join(f"{value['dataKey']} {value['bytes']} bytes" for value in record["request"]["values"])
+    parts = (
+        record["time"],
+        record["eventName"],
+        record["outcome"],
+        record["errorCode"],
+        f"principal={principal.get('username', '-')}",
+        f"key={record['key']['name']}",
+        f"object={target['namespace']}/{target['name']}" if target else "",
+        f"values=({sizes})" if sizes else "",
+        f"hash={record['hash'][:12]}…",
+    )
+    return " ".join(part for part in parts if part)
