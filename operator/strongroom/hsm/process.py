@@ -114,7 +114,7 @@ class WorkerProcess:
 
     async def close(self) -> None:
         """End it in good order (C_Finalize), with force after 10 s, and wait until it is gone. What is in flight fails.
-        Once is enough, also after `kill`; never skipped, since it also reaps the process."""
+        Needed after `kill` too, since it reaps the process; harmless when repeated."""
         self._connection_end()
         try:
             async with asyncio.timeout(_EXIT_SECONDS):

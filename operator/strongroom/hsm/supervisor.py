@@ -51,6 +51,8 @@ class Supervisor:
         self._pin = PinFile(config.pin_file)
         self._failures = 0
         self._attempted = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._process: WorkerProcess | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -59,16 +61,17 @@ class Supervisor:
         await self._attempted.wait()
 
     async def close(self) -> None:
-        """End the worker in good order. Announces nothing."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """End the worker in good order. Announces nothing. Nothing is cancelled: each process is waited for."""
+        self._stopping.set()
         self.state = TokenState.UNAVAILABLE
         self.problem = unavailable(self._config.name, "the operator is stopping")
+        if self._process is not None:
+            await self._process.close()
+        if self._task is not None:
+            await self._task
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 worker = await self._open_worker()
             except _NotOpenedError as failure:
@@ -76,23 +79,22 @@ class Supervisor:
                 self._change(failure.state, failure.problem)
             else:
                 await self._attend(worker)
-            await asyncio.sleep(self._delay())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._delay())
 
     async def _attend(self, worker: WorkerProcess) -> None:
         """From open to lost."""
         loop = asyncio.get_running_loop()
         opened_at = loop.time()
         self.worker = worker
-        try:
-            self._change(TokenState.AVAILABLE, None)
-            cause = await asyncio.shield(worker.lost)
-            self.worker = None
+        self._change(TokenState.AVAILABLE, None)
+        cause = await worker.lost
+        self.worker = None
+        if not self._stopping.is_set():
             self.losses += 1
             self._failures = 1 if loop.time() - opened_at >= _STABLE_SECONDS else self._failures + 1
             self._change(TokenState.UNAVAILABLE, unavailable(self._config.name, f"the library's process {cause}"))
-        finally:
-            self.worker = None
-            await worker.close()
+        await worker.close()
 
     async def _open_worker(self) -> WorkerProcess:
         """A worker that is logged in. Raises _NotOpenedError."""
@@ -121,6 +123,9 @@ class Supervisor:
             problem = unavailable(self._config.name, f"no process can be started for the library: {error.strerror}")
             raise _NotOpenedError(TokenState.UNAVAILABLE, problem) from None
         self.starts += 1
+        self._process = worker
+        if self._stopping.is_set():  # close() came too early to see this process
+            worker.kill("was stopped")
         return worker
 
     async def _log_in(self, worker: WorkerProcess, pin: bytearray) -> None:
@@ -162,10 +167,12 @@ class Supervisor:
         return self.problem
 
     def _change(self, state: TokenState, problem: StrongroomError | None) -> None:
+        self._attempted.set()
+        if self._stopping.is_set():
+            return  # close() has said the last word
         changed = state is not self.state
         self.state = state
         self.problem = problem
-        self._attempted.set()
         if changed:
             if problem is None:
                 _log.info("HSM %r is available", self._config.name)

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens and workers that go away, hang or refuse the PIN: nothing is lost, and all of it heals by itself."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom.errors import Reason, StrongroomError
+from strongroom.hsm.api import OpenItem, SealItem, Token, TokenState
+from strongroom.hsm.pin import PinFile
+from strongroom.model.ids import KeyVersionRef
+from strongroom.model.plaintext import Plaintext
+from testbed.softhsm import SoftHsmToken
+
+pytestmark = pytest.mark.hsm
+
+OpenToken = Callable[..., Awaitable[Token]]
+MakeKey = Callable[[Token], Awaitable[KeyVersionRef]]
+WaitUntil = Callable[[Callable[[], bool]], Awaitable[None]]
+PidOf = Callable[[Token], int]
+
+ReadAgain = Callable[[int], Awaitable[None]]
+
+_AAD = b"aad"
+
+
+@pytest.fixture
+def pin_file_read_again(monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil) -> ReadAgain:
+    """Waits until the PIN file has been read so many times more: after that, a PIN not tried is one refused."""
+    reads = 0
+    read = PinFile.read
+
+    def counted(pin_file: PinFile) -> bytearray:
+        nonlocal reads
+        reads += 1
+        return read(pin_file)
+
+    async def again(count: int) -> None:
+        enough = reads + count + 1  # the one that counts last has been acted on, too
+        await wait_until(lambda: reads >= enough)
+
+    monkeypatch.setattr(PinFile, "read", counted)
+    return again
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def _roundtrip(token: Token, key: KeyVersionRef, plaintext: bytes) -> bytes:
+    (sealed,) = await token.seal(key, [SealItem(Plaintext(plaintext), _AAD)])
+    (opened,) = await token.open(key, [OpenItem(sealed.nonce, sealed.body, _AAD, "value")])
+    return opened.reveal()
+
+
+async def _reason(call: Awaitable[Any]) -> Reason:
+    with pytest.raises(StrongroomError) as caught:
+        await call
+    return caught.value.reason
+
+
+async def test_a_killed_worker_costs_its_callers_a_retry_and_nothing_more(
+    hsm: Token, key: KeyVersionRef, pid_of: PidOf, wait_until: WaitUntil
+) -> None:
+    retries = 0
+    done = 0
+
+    async def caller(number: int) -> None:
+        nonlocal retries, done
+        for turn in range(150):
+            plaintext = b"%d/%d" % (number, turn)
+            while True:
+                try:
+                    assert await _roundtrip(hsm, key, plaintext) == plaintext
+                    break
+                except StrongroomError as error:
+                    if error.reason is not Reason.HSM_UNAVAILABLE:
+                        raise
+                    retries += 1
+                    await asyncio.sleep(0.01)
+            done += 1
+
+    callers = asyncio.gather(*(caller(number) for number in range(8)))
+    for kill in range(1, 4):
+        await wait_until(lambda kill=kill: done >= 300 * kill and hsm.available)  # type: ignore[misc]
+        os.kill(pid_of(hsm), signal.SIGKILL)
+        await wait_until(lambda kill=kill: hsm.statistics.worker_losses == kill)  # type: ignore[misc]
+    await callers
+    assert done == 1200
+    assert retries > 0
+    statistics = hsm.statistics
+    assert (statistics.worker_starts, statistics.worker_losses) == (4, 3)
+    assert (statistics.in_flight, statistics.waiting) == (0, 0)
+
+
+async def test_calls_in_flight_fail_at_once_when_the_worker_dies(
+    hsm: Token, key: KeyVersionRef, pid_of: PidOf, wait_until: WaitUntil
+) -> None:
+    os.kill(pid_of(hsm), signal.SIGSTOP)
+    calls = [asyncio.ensure_future(_roundtrip(hsm, key, b"value")) for _ in range(4)]
+    await wait_until(lambda: hsm.statistics.in_flight == 2)
+    started = time.monotonic()
+    os.kill(pid_of(hsm), signal.SIGKILL)
+    for call in calls:
+        assert await _reason(call) is Reason.HSM_UNAVAILABLE
+    assert time.monotonic() - started < 5  # far from the 30 s of the watchdog
+    await wait_until(lambda: hsm.available)
+    assert await _roundtrip(hsm, key, b"value") == b"value"
+
+
+async def test_a_hung_worker_is_killed_and_replaced(
+    open_token: OpenToken, make_key: MakeKey, pid_of: PidOf, wait_until: WaitUntil
+) -> None:
+    token = await open_token(operationTimeoutSeconds=0.5)
+    key = await make_key(token)
+    hung = pid_of(token)
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(StrongroomError, match=r"did not answer within 0\.5 seconds") as caught:
+        await _roundtrip(token, key, b"value")
+    assert caught.value.reason is Reason.HSM_UNAVAILABLE
+    await wait_until(lambda: token.available)
+    assert pid_of(token) != hung
+    assert not _exists(hung)
+    assert await _roundtrip(token, key, b"value") == b"value"
+
+
+async def test_a_cancelled_call_to_a_hung_worker_is_still_watched(
+    open_token: OpenToken, make_key: MakeKey, pid_of: PidOf, wait_until: WaitUntil
+) -> None:
+    token = await open_token(operationTimeoutSeconds=0.5, sessions=1)
+    key = await make_key(token)
+    os.kill(pid_of(token), signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await _roundtrip(token, key, b"value")
+    assert token.statistics.in_flight == 1
+    await wait_until(lambda: token.statistics.worker_losses == 1 and token.available)
+    assert await _roundtrip(token, key, b"value") == b"value"
+
+
+async def test_a_token_that_vanishes_is_away_and_not_empty_and_heals(
+    open_token: OpenToken, make_key: MakeKey, new_token: SoftHsmToken, wait_until: WaitUntil
+) -> None:
+    changes: list[TokenState] = []
+    token = await open_token(on_change=lambda token: changes.append(token.state))
+    key = await make_key(token)
+    away = new_token.tokens.with_name("away")
+    for ask in (
+        lambda: _roundtrip(token, key, b"value"),
+        token.find_all,
+        lambda: token.find(key.key_id),
+        lambda: token.verify(key),
+        token.info,
+        lambda: make_key(token),
+    ):
+        new_token.tokens.rename(away)
+        new_token.tokens.mkdir(mode=0o700)
+        assert await _reason(ask()) is Reason.HSM_UNAVAILABLE
+        await wait_until(lambda: not token.available)
+        assert await _reason(ask()) is Reason.HSM_UNAVAILABLE
+        new_token.tokens.rmdir()
+        away.rename(new_token.tokens)
+        await wait_until(lambda: token.available)
+        assert await _roundtrip(token, key, b"value") == b"value"
+    assert changes == [TokenState.AVAILABLE] + [TokenState.UNAVAILABLE, TokenState.AVAILABLE] * 6
+    assert [material.ref for material in await token.find_all()] == [key]
+
+
+async def test_a_token_that_is_absent_at_the_start_is_waited_for(
+    open_token: OpenToken, new_token: SoftHsmToken, wait_until: WaitUntil
+) -> None:
+    away = new_token.tokens.with_name("away")
+    new_token.tokens.rename(away)
+    token = await open_token()
+    assert token.state is TokenState.UNAVAILABLE
+    assert await _reason(token.info()) is Reason.HSM_UNAVAILABLE
+    away.rename(new_token.tokens)
+    await wait_until(lambda: token.available)
+
+
+async def test_a_wrong_pin_is_tried_once_and_then_only_when_the_file_changes(
+    open_token: OpenToken,
+    new_token: SoftHsmToken,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+    pin_file_read_again: ReadAgain,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    right = new_token.pin_file.read_bytes()
+    new_token.pin_file.write_bytes(b"wrong-pin-1234")
+    token = await open_token()
+    assert token.state is TokenState.PIN_INVALID
+    assert token.problem is not None
+    assert token.problem.reason is Reason.HSM_PIN_INVALID
+    assert token.problem.ckr == "CKR_PIN_INCORRECT"
+    assert await _reason(token.info()) is Reason.HSM_PIN_INVALID
+    new_token.pin_file.write_bytes(b"wrong-pin-1234\n")  # touched, and the same PIN
+    await pin_file_read_again(2)
+    assert token.statistics.logins == 1
+    new_token.pin_file.write_bytes(b"wrong-pin-5678")
+    await wait_until(lambda: token.statistics.logins == 2)
+    assert token.state is TokenState.PIN_INVALID
+    new_token.pin_file.write_bytes(right)
+    await wait_until(lambda: token.available)
+    assert token.statistics.logins == 3
+    shown = f"{caplog.text} {token.statistics}"
+    for pin in ("wrong-pin-1234", "wrong-pin-5678", right.decode()):
+        assert pin not in shown
+
+
+async def test_a_wrong_pin_after_a_restart_of_the_worker_is_tried_once_too(
+    hsm: Token, new_token: SoftHsmToken, pid_of: PidOf, wait_until: WaitUntil, pin_file_read_again: ReadAgain
+) -> None:
+    new_token.pin_file.write_bytes(b"wrong-pin-1234")
+    os.kill(pid_of(hsm), signal.SIGKILL)
+    await wait_until(lambda: hsm.state is TokenState.PIN_INVALID)
+    await pin_file_read_again(2)
+    assert hsm.statistics.logins == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"module": "/nowhere/libpkcs11.so"}, "/nowhere/libpkcs11.so cannot be loaded"),
+        ({"module": "/etc/passwd"}, "/etc/passwd cannot be loaded"),
+        ({"moduleSha256": "0" * 64}, "is not the library that moduleSha256 names"),
+        ({"module": "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so"}, "traces PKCS#11 calls"),
+        ({"environment": {"PKCS11SPY": "/usr/lib/softhsm/libsofthsm2.so"}}, "PKCS11SPY traces PKCS#11 calls"),
+        ({"pinFile": "/nowhere/pin"}, "PIN file /nowhere/pin cannot be opened"),
+    ],
+)
+async def test_a_misconfigured_token_says_what_is_wrong(
+    open_token: OpenToken, changed: dict[str, Any], what: str
+) -> None:
+    token = await open_token(**changed)
+    assert token.state is TokenState.MISCONFIGURED
+    assert token.problem is not None
+    assert what in token.problem.message
+    assert token.problem.hint
+    assert await _reason(token.info()) is Reason.HSM_UNAVAILABLE
+    assert token.statistics.logins == 0 or "PIN" not in what
+
+
+async def test_a_link_to_a_spy_is_one(open_token: OpenToken, tmp_path: Path) -> None:
+    spy = tmp_path / "pkcs11-spy.so"
+    spy.write_bytes(b"")
+    link = tmp_path / "libhsm.so"
+    link.symlink_to(spy)
+    token = await open_token(module=str(link))
+    assert token.state is TokenState.MISCONFIGURED
+
+
+async def test_an_open_pin_file_is_not_used_until_it_is_closed(
+    open_token: OpenToken, new_token: SoftHsmToken, wait_until: WaitUntil
+) -> None:
+    new_token.pin_file.chmod(0o644)
+    token = await open_token()
+    assert token.state is TokenState.MISCONFIGURED
+    assert f"chmod o= {new_token.pin_file}" in str(token.problem)
+    assert token.statistics.logins == 0
+    new_token.pin_file.chmod(0o440)
+    await wait_until(lambda: token.available)
+
+
+async def test_two_tokens_of_one_label_are_not_guessed_between(
+    open_token: OpenToken, new_token: SoftHsmToken, tmp_path: Path
+) -> None:
+    other = SoftHsmToken(tmp_path / "other", label=new_token.label)
+    for directory in other.tokens.iterdir():
+        directory.rename(new_token.tokens / directory.name)
+    token = await open_token()
+    assert token.state is TokenState.MISCONFIGURED
+    assert "several tokens are labelled" in str(token.problem)
+
+
+async def test_the_right_digest_is_accepted(open_token: OpenToken, new_token: SoftHsmToken) -> None:
+    digest = hashlib.sha256(new_token.module.read_bytes()).hexdigest()
+    assert (await open_token(moduleSha256=digest)).available
+
+
+async def test_after_closing_nothing_runs_and_everything_is_refused(hsm: Token, pid_of: PidOf) -> None:
+    pid = pid_of(hsm)
+    await hsm.close()
+    assert not _exists(pid)
+    assert await _reason(hsm.info()) is Reason.HSM_UNAVAILABLE

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PIN file: who may read it, what may be in it, and that a refused PIN is remembered."""
+
+from pathlib import Path
+
+import pytest
+
+from strongroom.hsm.pin import PinFile, PinFileError
+
+
+def _file(tmp_path: Path, content: bytes, mode: int = 0o400) -> Path:
+    path = tmp_path / "pin"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("content", [b"12345678", b"12345678\n", b"12345678\r\n"])
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o440, 0o640])
+def test_the_pin_is_read_without_its_newline(tmp_path: Path, content: bytes, mode: int) -> None:
+    assert PinFile(str(_file(tmp_path, content, mode))).read() == b"12345678"
+
+
+@pytest.mark.parametrize("mode", [0o404, 0o402, 0o401, 0o644, 0o666])
+def test_a_file_open_to_others_is_refused_with_the_command_that_closes_it(tmp_path: Path, mode: int) -> None:
+    path = _file(tmp_path, b"12345678", mode)
+    with pytest.raises(PinFileError) as caught:
+        PinFile(str(path)).read()
+    assert str(path) in caught.value.message
+    assert f"chmod o= {path}" in caught.value.hint
+    assert "12345678" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"1" * 256, b"1" * 100_000])
+def test_an_empty_or_endless_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(PinFileError, match="empty or holds more than 255 bytes"):
+        PinFile(str(_file(tmp_path, content))).read()
+
+
+def test_a_file_that_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PinFileError, match="No such file"):
+        PinFile(str(tmp_path / "absent")).read()
+    with pytest.raises(PinFileError, match="no regular file"):
+        PinFile(str(tmp_path)).read()
+
+
+def test_only_the_refused_pin_is_refused() -> None:
+    pin_file = PinFile("/unused")
+    assert not pin_file.is_refused(bytearray(b"wrong"))
+    pin_file.refuse(bytearray(b"wrong"))
+    assert pin_file.is_refused(bytearray(b"wrong"))
+    assert not pin_file.is_refused(bytearray(b"right"))
