@@ -6,13 +6,14 @@ so changing, removing or reordering lines of a chain shows. A chain lives as lon
 """
 
 import hashlib
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
 
 from strongroom.audit.record import Entry, Outcome, uuid7
 from strongroom.errors import Reason, StrongroomError
@@ -57,8 +58,9 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         record |= {"chain": self._chain, "sequence": self._sequence, "prevHash": self._previous}
-        digest = record_hash(record)
-        line = _canonical(record | {"hash": digest}) + b"\n"
+        canonical = _canonical(record)
+        digest = hashlib.sha256(canonical).hexdigest()
+        line = canonical[:-1] + b',"hash":"' + digest.encode() + b'"}\n'
         written, failure = 0, ""
         for output in self._outputs:
             try:
@@ -87,4 +89,4 @@ def record_hash(record: dict[str, Any]) -> str:
 
 
 def _canonical(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return msgspec.json.encode(record, order="sorted")

@@ -69,7 +69,7 @@ class Entry:
             "schemaVersion": SCHEMA_VERSION,
             "id": str(uuid7()),
             "time": _now(),
-            "durationMs": round((time.monotonic() - self.started) * 1000, 3),
+            "durationUs": int((time.monotonic() - self.started) * 1_000_000),
             "eventName": self.event.value,
             **(_caller(self.caller) if self.caller else {"principal": None, "source": {"via": "Controller"}}),
             "key": {"name": self.key_name, "id": self.key_id, "versions": list(self.key_versions), "hsm": self.hsm},

@@ -11,6 +11,7 @@ A failure keeps the Secret as it was, says so in status once, and waits for what
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, assert_never
 
 from strongroom.controllers import decision
@@ -25,7 +26,7 @@ from strongroom.errors import Healing, Reason, StrongroomError
 from strongroom.events import EventRecorder, EventType
 from strongroom.kms.service import CryptoService, Decrypted, DecryptItem
 from strongroom.kube import paths
-from strongroom.kube.client import ApiError, JsonObject, KubeClient
+from strongroom.kube.client import ApiError, KubeClient
 from strongroom.metrics import Metrics
 from strongroom.model import conditions, encryptedsecret
 from strongroom.model.conditions import Condition, ConditionType
@@ -299,14 +300,10 @@ class EncryptedSecretReconciler:
             },
             new_conditions=new,
         )
-        if written is not None:
-            self._take_in(written)
+        if written is not None:  # our own write is no news
+            current = replace(secret, status=written.status, resource_version=written.resource_version)
+            self._secrets.put(current.without_blobs() if current.ready else current)
         return written is not None
-
-    def _take_in(self, written: JsonObject) -> None:
-        """Our own write is no news."""
-        secret = encryptedsecret.parse(written)
-        self._secrets.put(secret.without_blobs() if secret.ready else secret)
 
 
 def _ready(secret: EncryptedSecret) -> list[Condition]:

@@ -3,11 +3,20 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from strongroom.kube.client import ApiError, KubeClient, PatchType
+from strongroom.kube.client import METADATA_ONLY, ApiError, KubeClient, PatchType
 from strongroom.model import conditions
 from strongroom.model.conditions import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A status as it now stands."""
+
+    status: Mapping[str, Any]
+    resource_version: int
 
 
 class StatusWriter:
@@ -27,10 +36,10 @@ class StatusWriter:
         fields: Mapping[str, Any],
         new_conditions: Sequence[Condition],
         resource_version: str = "",
-    ) -> dict[str, Any] | None:
+    ) -> Written | None:
         """Replace the status by `fields` and the conditions; fields that are None are left out.
 
-        Returns the object as written, or None if nothing differs or the object is gone. With `resource_version` the
+        Returns what was written, or None if nothing differs or the object is gone. With `resource_version` the
         write happens only onto that very version: ApiError 409 otherwise. Raises ApiError.
         """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -42,8 +51,11 @@ class StatusWriter:
         if resource_version:
             tests.append({"op": "test", "path": "/metadata/resourceVersion", "value": resource_version})
         try:
-            written = await self._kube.patch(
-                f"{path}/status", PatchType.JSON, [*tests, {"op": "add", "path": "/status", "value": status}]
+            answer = await self._kube.patch(
+                f"{path}/status",
+                PatchType.JSON,
+                [*tests, {"op": "add", "path": "/status", "value": status}],
+                accept=METADATA_ONLY,
             )
         except ApiError as error:
             if error.status == 422 and not error.fields:  # a test failed
@@ -54,4 +66,4 @@ class StatusWriter:
                 return None
             raise
         self._on_write(kind)
-        return written
+        return Written(status, int(answer["metadata"]["resourceVersion"]))

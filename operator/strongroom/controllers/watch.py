@@ -200,6 +200,20 @@ class _Response(aiohttp.ClientResponse):
         return answer
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Kopf digests every object of every event to tell what changed; nothing here asks it to."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing to compare."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -210,5 +224,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = _WATCH_SECONDS + 30
     settings.watching.connect_timeout = 5
     settings.watching.label_selectors["", "v1", "secrets"] = MANAGED_SELECTOR
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.queueing.idle_timeout = 0.1
     return settings

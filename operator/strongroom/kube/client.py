@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One aiohttp session to the API server, with typed errors that hold nothing secret."""
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum, unique
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from strongroom.kube.credentials import Credentials
 from strongroom.model.labels import FIELD_MANAGER
@@ -134,7 +134,7 @@ class KubeClient:
             headers["Accept"] = accept
         if authorization := self._credentials.authorization():
             headers["Authorization"] = authorization
-        payload = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
+        payload = msgspec.json.encode(body) if body is not None else None
         try:
             async with self._session.request(
                 method, self._credentials.server + path, data=payload, headers=headers, params=params
@@ -145,8 +145,8 @@ class KubeClient:
         if response.status >= 400:
             raise _error(response, content)
         try:
-            answer: JsonObject = json.loads(content)
-        except ValueError:
+            answer: JsonObject = msgspec.json.decode(content)
+        except msgspec.DecodeError:
             raise ApiError(0, "InvalidAnswer") from None
         return answer
 
@@ -154,9 +154,8 @@ class KubeClient:
 def _error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
     """Keep what a program may act on; drop every sentence."""
     try:
-        status = json.loads(content)
-        assert isinstance(status, dict)
-    except (ValueError, AssertionError):
+        status = msgspec.json.decode(content, type=dict)
+    except msgspec.MsgspecError:
         status = {}
     details = status.get("details") or {}
     fields = tuple(str(cause["field"]) for cause in details.get("causes") or [] if cause.get("field"))
