@@ -31,7 +31,7 @@ OPERATOR: list[Rule] = [
     ("authorization.k8s.io", "subjectaccessreviews", (), ("create",)),
     ("events.k8s.io", "events", (), ("create", "patch")),
     ("", "namespaces", ("kube-system",), ("get",)),
-    ("apiregistration.k8s.io", "apiservices", ("v1alpha1.crypto.strongroom.dev",), ("get", "list", "patch", "watch")),
+    ("apiregistration.k8s.io", "apiservices", ("v1alpha1.crypto.strongroom.dev",), ("get", "patch")),
 ]
 OPERATOR_NAMESPACE: list[Rule] = [
     ("", "configmaps", (), ("create", "get", "update")),

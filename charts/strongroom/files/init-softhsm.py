@@ -16,7 +16,7 @@ from pathlib import Path
 def main() -> None:
     """Read the environment: SOFTHSM2_CONF, TOKEN_LABEL, PIN_FILE."""
     label = os.environ["TOKEN_LABEL"]
-    pin = Path(os.environ["PIN_FILE"]).read_bytes().decode().rstrip("\n")
+    pin = Path(os.environ["PIN_FILE"]).read_bytes().decode().rstrip("\r\n")
     if not (4 <= len(pin.encode()) <= 255 and pin.isprintable()):
         sys.exit("the PIN must be 4 to 255 printable characters, and nothing else in the Secret's value")
     slots = subprocess.run(["softhsm2-util", "--show-slots"], check=True, capture_output=True, text=True).stdout
