@@ -120,26 +120,22 @@ def disabled_key(stage: Stage) -> None:
 
 
 def no_plaintext_anywhere(stage: Stage) -> None:
-    """Every value of this run, looked for in everything that was written outside etcd and outside its owner's files."""
+    """Every value of this run, and the PIN, looked for in everything that was written outside etcd and the people's own
+    files."""
     wanted = originals.needles([*stage.originals, originals.read_file(stage.workspace / "plain-printer.yaml")])
-    directory, kubectl = stage.control_plane.directory, stage.admin.kubectl
+    wanted["the token's PIN"] = {stage.token.pin_file.read_bytes()}
     kinds = "customermasterkeys,encryptedsecrets,events,configmaps"
     texts = {
-        "Events, status and every other object but Secrets": kubectl("get", kinds, "-A", "-o", "json").encode(),
+        "objects of the cluster": stage.admin.kubectl("get", kinds, "-A", "-o", "json").encode(),
         "metrics of the operator": str(stage.operator.metrics().samples).encode(),
     }
-    texts |= {f"log {path.name}": path.read_bytes() for path in sorted(directory.glob("*.log"))}
-    names = {stage.operator.audit_file: "audit log of the operator", stage.operator.log_file: "log of the operator"}
-    for path in sorted(stage.operator.directory.rglob("*")):
-        if path.is_file():
-            texts[names.get(path, f"file of the operator: {path.name}")] = path.read_bytes()
-    texts |= {f"key material: {path.name}": path.read_bytes() for path in _files(stage.token.directory)}
+    directory = stage.control_plane.directory
+    for path in (*directory.glob("*.log"), *_files(stage.operator.directory), *_files(stage.token.tokens)):
+        texts[str(path.relative_to(directory))] = path.read_bytes()
     for where, text in texts.items():
         found = originals.leaks(wanted, text)
-        expect(not found, f"{where} holds plaintext of {', '.join(found)}")
-    for where, text in texts.items():
-        if not where.startswith("key material"):
-            stage.report.note(f"none in {where} ({len(text)} bytes)")
+        expect(not found, f"{where} holds {', '.join(found)}")
+        stage.report.note(f"none in {where} ({len(text)} bytes)")
 
 
 def _may_not_encrypt(stage: Stage, who: Shell) -> None:
