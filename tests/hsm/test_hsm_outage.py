@@ -190,8 +190,8 @@ async def test_a_wrong_pin_is_tried_once_and_then_only_when_the_file_changes(
     open_token: OpenToken,
     new_token: SoftHsmToken,
     wait_until: WaitUntil,
-    caplog: pytest.LogCaptureFixture,
     pin_file_read_again: ReadAgain,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     right = new_token.pin_file.read_bytes()

@@ -185,7 +185,7 @@ async def test_values_of_the_wrong_number_or_size_end_the_worker(
     monkeypatch.setattr(process, "WORKER", ("-I", "-c", _PRELUDE + _START_WELL + lying))
     token = await open_token()
     ref = KeyVersionRef(KeyId(uuid.uuid4()), KeyVersion(1))
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "seal": lambda: token.seal(ref, [SealItem(Plaintext(b"value"), b"aad")]),
         "open": lambda: token.open(ref, [OpenItem(bytes(12), bytes(21), b"aad", "value")]),
     }

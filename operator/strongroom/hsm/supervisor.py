@@ -178,7 +178,7 @@ class Supervisor:
                 _log.info("HSM %r is available", self._config.name)
             else:
                 _log.warning("%s", problem)
-            self._on_change()
+            asyncio.get_running_loop().call_soon(self._on_change)  # what it raises is not the supervision's
 
     def _delay(self) -> float:
         if self.state is TokenState.PIN_INVALID:
