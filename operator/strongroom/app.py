@@ -19,6 +19,7 @@ from strongroom.audit.journal import Journal
 from strongroom.audit.record import Entry, EventName
 from strongroom.authz import Authorizer
 from strongroom.config import Config, ConfigurationError
+from strongroom.controllers.election import Elector
 from strongroom.controllers.encryptedsecret import EncryptedSecretReconciler
 from strongroom.controllers.masterkey import MasterKeyReconciler
 from strongroom.controllers.relist import Relister
@@ -108,6 +109,7 @@ class Operator:
             seconds=settings.relist_seconds,
         )
         self._watches = Watches(identity, secrets=watching, deliver=self._deliver, on_restart=self._watches_restarted)
+        self._elector = Elector(self._kube, settings.namespace, instance)
         self._operations = OperationsServer(self._metrics, ready=self._is_ready)
         self._api = ApiServer(
             settings.api,
@@ -147,14 +149,33 @@ class Operator:
         await asyncio.Event().wait()
 
     async def _reconcile(self) -> None:
-        """Nothing is decided before the first complete lists are in."""
+        """Every replica knows everything; the leader alone decides. Nothing is decided before the first complete lists
+        are in, nor while the lease is lost."""
         listed = await self._relister.barrier()
         self._barrier_passed = True
         self._watches.start()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._master_keys.queue.run())
-            group.create_task(self._secrets.queue.run())
             group.create_task(self._relister.run(listed))
+            group.create_task(self._lead())
+
+    async def _lead(self) -> None:
+        while True:
+            await self._elector.acquire()
+            self._metrics.leader.set(1)
+            leading = [
+                asyncio.create_task(self._master_keys.queue.run()),
+                asyncio.create_task(self._secrets.queue.run()),
+                asyncio.create_task(self._elector.hold()),
+            ]
+            try:
+                done, _ = await asyncio.wait(leading, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._metrics.leader.set(0)
+                for task in leading:
+                    task.cancel()
+                await asyncio.gather(*leading, return_exceptions=True)
+            for task in done:
+                task.result()
 
     async def _shut_down(self, background: list[asyncio.Task[None]]) -> None:
         if self._settings.api.enabled:
@@ -167,6 +188,7 @@ class Operator:
                 failures.append(task.exception())
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await self._elector.release()
         await self._secrets.close()
         for token in self._tokens.values():
             await token.close()

@@ -136,7 +136,8 @@ def _grant(principal: Principal, key_name: str, namespace: str) -> str:
     binding = {
         "apiVersion": f"{rbac}/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": name, "namespace": namespace},
+        # A binding an account: apply replaces the subjects of one that exists.
+        "metadata": {"name": f"{name}:{account}", "namespace": namespace},
         "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     }

@@ -42,7 +42,7 @@ class _Consequence:
 
 @unique
 class Reason(StrEnum):
-    """Every reason that users and other programs see (design section 9)."""
+    """Every reason that users and other programs see (docs/errors.md)."""
 
     DECRYPTED = "Decrypted"
     KEY_READY = "KeyReady"

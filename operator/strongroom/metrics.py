@@ -22,6 +22,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         build = Gauge("strongroom_build_info", "Version of this process.", ["version"], registry=self.registry)
         build.labels(__version__).set(1)
+        self.leader = Gauge("strongroom_leader", "Whether this replica reconciles.", registry=self.registry)
         self.reconciles = Counter(
             "strongroom_reconcile_total", "Objects looked at, by result.", ["kind", "result"], registry=self.registry
         )

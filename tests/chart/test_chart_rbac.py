@@ -35,6 +35,8 @@ OPERATOR: list[Rule] = [
 ]
 OPERATOR_NAMESPACE: list[Rule] = [
     ("", "configmaps", (), ("create", "get", "update")),
+    ("coordination.k8s.io", "leases", (), ("create",)),
+    ("coordination.k8s.io", "leases", ("strongroom",), ("get", "update")),
     ("", "secrets", ("strongroom-serving-ca",), ("get", "update")),
 ]
 CLUSTER_ROLES: dict[str, list[Rule]] = {
@@ -114,7 +116,7 @@ def test_without_the_crypto_api_its_permissions_are_gone(render: Callable[..., A
     objects = render({"apiService": {"enabled": False}})
     assert not [rule for rule in flat(named(objects, "ClusterRole")["strongroom-operator"]) if rule[1] == "apiservices"]
     (role,) = named(objects, "Role").values()
-    assert flat(role) == [rule for rule in OPERATOR_NAMESPACE if rule[1] == "configmaps"]
+    assert flat(role) == [rule for rule in OPERATOR_NAMESPACE if rule[1] != "secrets"]
     assert {item["metadata"]["namespace"] for item in objects if item["kind"] == "RoleBinding"} == {"strongroom"}
 
 

@@ -104,7 +104,7 @@ class WorkQueue:
         self._cancel_timer(key)
 
     async def run(self) -> None:
-        """Process until cancelled; then the running ones are cancelled too."""
+        """Process until cancelled; then the running ones are cancelled too, and processed first if run again."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._worker_count):
                 group.create_task(self._work())
@@ -119,6 +119,9 @@ class WorkQueue:
             self._running.add(key)
             try:
                 await self._process(key)
+            except asyncio.CancelledError:
+                self._again[key] = Lane.LIVE  # not done: the next run begins with it
+                raise
             except Exception as error:
                 _log.error("processing %s failed: %s", key, type(error).__name__, exc_info=_traceback_only(error))
                 self.retry(key)

@@ -95,8 +95,8 @@ class Token:
         )
 
     async def start(self) -> None:
-        """Open the token; returns after the first attempt. Never raises for a token that cannot be opened: it keeps
-        trying. Once only."""
+        """Open the token; returns after the first attempt, or after 5 s. Never raises for a token that cannot be
+        opened: it keeps trying. Once only."""
         await self._supervisor.start()
 
     async def close(self) -> None:

@@ -22,6 +22,8 @@ from strongroom.hsm.values import TokenState
 
 _log = logging.getLogger(__name__)
 
+_FIRST_ATTEMPT_SECONDS = 5.0
+"""How long `start` waits for a token: one that hangs must not keep the operator from starting."""
 _FIRST_RETRY_SECONDS = 0.05
 _LAST_RETRY_SECONDS = 30.0
 _STABLE_SECONDS = 10.0
@@ -56,9 +58,10 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin, and return after the first attempt, however it ended."""
+        """Begin, and return after the first attempt, however it ended, or after 5 s."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"hsm-{self._config.name}")
-        await self._attempted.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._attempted.wait(), _FIRST_ATTEMPT_SECONDS)
 
     async def close(self) -> None:
         """End the worker in good order. Announces nothing. Nothing is cancelled: each process is waited for."""

@@ -47,3 +47,8 @@ def config_maps(namespace: str) -> str:
 def events(namespace: str) -> str:
     """Events of a namespace."""
     return f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
+
+
+def leases(namespace: str) -> str:
+    """Leases of a namespace."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Master keys: specs, states, and which operation each state allows (design section 9)."""
+"""Master keys: specs, states, and which operation each state allows."""
 
 from enum import StrEnum, unique
 
