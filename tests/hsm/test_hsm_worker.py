@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from strongroom.errors import Reason, StrongroomError
-from strongroom.hsm import process
+from strongroom.hsm import process, supervisor
 from strongroom.hsm.api import OpenItem, SealItem, Token, TokenState
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
 from strongroom.model.plaintext import Plaintext
@@ -146,6 +146,18 @@ async def test_a_worker_that_starts_badly_is_as_good_as_dead(
     assert token.state is TokenState.UNAVAILABLE
     assert token.problem is not None
     assert token.problem.reason is Reason.HSM_UNAVAILABLE
+
+
+async def test_a_library_that_hangs_while_it_opens_does_not_hold_up_the_operator(
+    open_token: OpenToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setattr(process, "WORKER", ("-I", "-c", _PRELUDE + "read(); connection.recv(1)"))
+    token = await open_token()
+    assert token.state is TokenState.STARTING
+    with pytest.raises(StrongroomError) as caught:
+        await token.info()
+    assert caught.value.reason is Reason.HSM_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
