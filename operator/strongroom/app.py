@@ -130,8 +130,7 @@ class Operator:
         """Start everything, wait for `stop`, shut down: first what takes work in, last the tokens."""
         if self._settings.metrics_port:
             await self._operations.start(self._settings.metrics_address, self._settings.metrics_port)
-        for token in self._tokens.values():
-            await token.start()
+        await asyncio.gather(*(token.start() for token in self._tokens.values()))
         background = [asyncio.create_task(self._recorder.run(), name="events")]
         if self._settings.api.enabled:
             background.append(asyncio.create_task(self._serve_api(), name="api"))
@@ -190,8 +189,7 @@ class Operator:
         await asyncio.gather(*background, return_exceptions=True)
         await self._elector.release()
         await self._secrets.close()
-        for token in self._tokens.values():
-            await token.close()
+        await asyncio.gather(*(token.close() for token in self._tokens.values()))
         if self._settings.metrics_port:
             await self._operations.stop()
         for failure in failures:
