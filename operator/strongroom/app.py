@@ -53,6 +53,7 @@ class Operator:
     def __init__(self, settings: Config, identity: Credentials, cluster: str, kube: KubeClient) -> None:
         self._settings = settings
         instance = socket.gethostname()
+        self._principal = Principal.service_account(settings.namespace, settings.service_account).username
         self._kube = kube
         self._stopping = asyncio.Event()
         self._barrier_passed = False
@@ -85,6 +86,7 @@ class Operator:
             certifications={hsm.name: hsm.certification for hsm in settings.hsms},
             cluster=cluster,
             instance=instance,
+            principal=self._principal,
             journal=self._journal,
             recorder=self._recorder,
             metrics=self._metrics,
@@ -250,7 +252,7 @@ class Operator:
     def _record_login(self, hsm: str) -> None:
         """Nothing is released by a login, so an audit log that is away does not undo it."""
         try:
-            self._journal.success(Entry(EventName.HSM_LOGIN, None, hsm=hsm))
+            self._journal.success(Entry(EventName.HSM_LOGIN, None, self._principal, hsm=hsm))
         except StrongroomError as error:
             _log.warning("the login to HSM %s could not be recorded: %s", hsm, error)
 
@@ -321,7 +323,8 @@ def main() -> None:
         logging.basicConfig(
             level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line an event otherwise
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # signals are ours, it need not warn
         asyncio.run(_run(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -89,7 +89,7 @@ class Config(_Section, frozen=True, kw_only=True):
     namespace: _Name
     """Namespace of the operator itself: its ledger, certificate and Events."""
     service_account: _Name = "strongroom"
-    """ServiceAccount the operator runs as; named in the grants it prints."""
+    """ServiceAccount the operator runs as: the principal in audit records of what it does on its own."""
     hsms: Annotated[list[HsmConfig], msgspec.Meta(min_length=1)]
     """Tokens. Names are unique."""
     api: ApiConfig = ApiConfig()

@@ -50,11 +50,16 @@ class Entry:
 
     event: EventName
     caller: Caller | None
+    """Who asked; None for what the operator does on its own."""
+    principal: str = ""
+    """User name of the operator itself, where nobody asked."""
     key_name: str = ""
     key_id: str = ""
     key_versions: Sequence[int] = ()
     hsm: str = ""
     scope: str = ""
+    name: str = ""
+    """Name of the object that the values are bound to."""
     context: Mapping[str, str] = field(default_factory=dict)
     values: Sequence[Value] = ()
     verdict: str = "NotAsked"
@@ -71,10 +76,11 @@ class Entry:
             "time": _now(),
             "durationUs": int((time.monotonic() - self.started) * 1_000_000),
             "eventName": self.event.value,
-            **(_caller(self.caller) if self.caller else {"principal": None, "source": {"via": "Controller"}}),
+            **(_caller(self.caller) if self.caller else _own(self.principal)),
             "key": {"name": self.key_name, "id": self.key_id, "versions": list(self.key_versions), "hsm": self.hsm},
             "request": {
                 "scope": self.scope,
+                "name": self.name,
                 "encryptionContext": dict(self.context),
                 "values": [{"dataKey": value.data_key, "bytes": value.plaintext_bytes} for value in self.values],
                 "dryRun": self.dry_run,
@@ -85,6 +91,10 @@ class Entry:
             "ckr": ckr,
             **({"detail": dict(self.detail)} if self.detail else {}),
         }
+
+
+def _own(principal: str) -> dict[str, Any]:
+    return {"principal": {"username": principal, "uid": "", "groups": []}, "source": {"via": "Controller"}}
 
 
 def _caller(caller: Caller) -> dict[str, Any]:

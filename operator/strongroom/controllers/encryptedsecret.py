@@ -199,12 +199,13 @@ class EncryptedSecretReconciler:
         repaired = secret.ready and secret.observed and secret.applied
         await self._write_status(secret, _ready(secret), ready=True, versions=decrypted.versions)
         versions = ", ".join(str(version) for version in decrypted.versions)
+        values = "1 value" if len(data) == 1 else f"{len(data)} values"
         self._recorder.record(
             secret.reference,
             EventType.NORMAL,
             reason=Reason.DECRYPTED.value,
             action="Repair" if repaired else "Decrypt",
-            note=f"{'Repaired' if repaired else 'Wrote'} Secret {secret.key.name} with {len(data)} values, "
+            note=f"{'Repaired' if repaired else 'Wrote'} Secret {secret.key.name} with {values}, "
             f"decrypted by key {secret.key_name} version {versions}",
         )
         return Reason.DECRYPTED.value
@@ -307,7 +308,8 @@ class EncryptedSecretReconciler:
 
 
 def _ready(secret: EncryptedSecret) -> list[Condition]:
-    message = f"Secret {secret.key.name} holds the {len(secret.encrypted_data)} values of this generation"
+    count = len(secret.encrypted_data)
+    message = f"Secret {secret.key.name} holds the {f'{count} values' if count != 1 else 'value'} of this generation"
     return conditions.ready(Reason.DECRYPTED, message, secret.generation)
 
 

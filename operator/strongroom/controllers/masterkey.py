@@ -41,7 +41,8 @@ _ALGORITHM_NAME: Final = "AES_256_GCM"
 
 
 class MasterKeyReconciler:
-    """Belongs to one event loop. `certifications` are the administrator's claims by token name."""
+    """Belongs to one event loop. `certifications` are the administrator's claims by token name; `principal`
+    is the operator's own user name, `instance` this process's."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class MasterKeyReconciler:
         certifications: Mapping[str, str],
         cluster: str,
         instance: str,
+        principal: str,
         journal: Journal,
         recorder: EventRecorder,
         metrics: Metrics,
@@ -60,6 +62,7 @@ class MasterKeyReconciler:
         self._certifications = certifications
         self._cluster = cluster
         self._instance = instance
+        self._principal = principal
         self._journal = journal
         self._recorder = recorder
         self._metrics = metrics
@@ -260,7 +263,9 @@ class MasterKeyReconciler:
     def _entry(self, event: EventName, key: MasterKey, ref: KeyVersionRef | None) -> Entry:
         key_id = ref.key_id if ref else key.key_id
         versions = [ref.version] if ref else []
-        return Entry(event, None, key_name=key.name, key_id=str(key_id), key_versions=versions, hsm=key.hsm)
+        return Entry(
+            event, None, self._principal, key_name=key.name, key_id=str(key_id), key_versions=versions, hsm=key.hsm
+        )
 
     def _event(self, key: MasterKey, reason: str, note: str, type_: EventType = EventType.NORMAL) -> None:
         reference = ObjectReference(KMS_API_VERSION, MASTER_KEY_KIND, "", key.name, key.uid, key.generation)

@@ -232,6 +232,7 @@ def _entry(event: EventName, caller: Caller, key_name: str, bindings: Sequence[B
         caller,
         key_name=key_name,
         scope=first.scope.value,
+        name=first.name,
         context=first.context.as_dict(),
         dry_run=dry_run,
     )
