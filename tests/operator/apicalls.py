@@ -33,7 +33,7 @@ class ApiCalls:
         ]
 
     def count(self, verb: str, resource: str, namespace: str = "") -> int:
-        """How many calls with this verb to this resource (`secrets`, `encryptedsecrets/status`), answered well or not."""
+        """How many calls with this verb to this resource (`encryptedsecrets/status`), answered well or not."""
         return sum(event["verb"] == verb and resource_of(event) == resource for event in self.all(namespace))
 
     def writes(self, namespace: str) -> Counter[str]:

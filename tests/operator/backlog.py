@@ -11,8 +11,10 @@ VALUE = b"one of many"
 
 
 class Backlog:
-    """`count` EncryptedSecrets named `PREFIX-N`, of one value each. Encrypted when made; `create` makes the objects, also
-    while no operator runs."""
+    """`count` EncryptedSecrets named `PREFIX-N`, of one value each.
+
+    The value is encrypted when this is made; `create` makes the objects, also while no operator runs.
+    """
 
     def __init__(self, tenant: Tenant, count: int, *, prefix: str = "many") -> None:
         self.tenant = tenant
