@@ -4,6 +4,7 @@
 import base64
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,9 @@ async def test_plaintexts_are_wiped_after_use(api: Harness, client: Client) -> N
 
 
 @pytest.mark.parametrize(("path", "body"), [(ENCRYPT, encrypt_request()), (DECRYPT, decrypt_request())])
-async def test_dry_run_goes_through_and_has_no_status(api: Harness, client: Client, path: str, body: dict) -> None:  # type: ignore[type-arg]
+async def test_dry_run_goes_through_and_has_no_status(
+    api: Harness, client: Client, path: str, body: dict[str, Any]
+) -> None:
     answer = await client("POST", f"{path}?dryRun=All", body=body)
 
     assert answer.status == 201
@@ -263,7 +266,7 @@ BAD_SPECS = [
 
 
 @pytest.mark.parametrize(("changes", "field"), BAD_FIELDS)
-async def test_top_fields_that_are_wrong(api: Harness, client: Client, changes: dict, field: str) -> None:  # type: ignore[type-arg]
+async def test_top_fields_that_are_wrong(api: Harness, client: Client, changes: dict[str, Any], field: str) -> None:
     answer = await client("POST", ENCRYPT, body=encrypt_request() | changes)
 
     assert (answer.status, answer.json["reason"]) == (400, "InvalidRequest")
@@ -272,7 +275,7 @@ async def test_top_fields_that_are_wrong(api: Harness, client: Client, changes: 
 
 
 @pytest.mark.parametrize(("changes", "field"), BAD_SPECS)
-async def test_spec_fields_that_are_wrong(api: Harness, client: Client, changes: dict, field: str) -> None:  # type: ignore[type-arg]
+async def test_spec_fields_that_are_wrong(api: Harness, client: Client, changes: dict[str, Any], field: str) -> None:
     answer = await client("POST", ENCRYPT, body=encrypt_request(**changes))
 
     assert (answer.status, answer.json["reason"]) == (400, "InvalidRequest")

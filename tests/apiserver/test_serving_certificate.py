@@ -252,22 +252,21 @@ async def test_private_keys_are_not_shown(clock: Clock) -> None:
     assert "PRIVATE" not in f"{authority!r}{leaf!r}"
 
 
-async def test_private_key_touches_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file that is created goes through the open of an audit hook; memory files do not."""
-    created: list[str] = []
-    opened = os.open
+async def test_private_key_reaches_openssl_through_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load_cert_chain = ssl.SSLContext.load_cert_chain
 
-    def watch(path: str, flags: int, *rest: object, **options: object) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            created.append(str(path))
-        return opened(path, flags, *rest, **options)  # type: ignore[arg-type]
+    def watch(context: ssl.SSLContext, path: str) -> None:
+        loaded.append(os.readlink(path))
+        load_cert_chain(context, path)
 
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watch)
     harness = Harness(tmp_path)
-    monkeypatch.setattr(os, "open", watch)
-    async with harness, harness.client() as client:
-        assert (await client("GET", KEYS)).status == 200
+    await harness.server.start()
+    await harness.server.wait_until_serving()
+    await harness.server.stop()
 
-    assert created == []
+    assert [path.partition(":")[0] for path in loaded] == ["/memfd"]
 
 
 async def test_leaf_is_renewed_on_the_running_server(tmp_path: Path) -> None:
