@@ -173,12 +173,12 @@ class ApiServer:
         """
         assert self._runner is not None
         assert self._socket is not None
-        context = server_context(leaf, proxy.client_ca)
-        site = web.SockSite(self._runner, self._socket.dup(), ssl_context=context, backlog=_BACKLOG)
+        self._context = server_context(leaf, proxy.client_ca)
+        site = web.SockSite(self._runner, self._socket.dup(), ssl_context=self._context, backlog=_BACKLOG)
         await site.start()
         if self._site is not None:
             await self._site.stop()
-        self._site, self._context, self._served = site, context, (leaf, proxy)
+        self._site, self._served = site, (leaf, proxy)
         self._serving.set()
         _log.info(
             "the crypto API listens on port %d; its certificate ends %s",
@@ -215,10 +215,9 @@ class ApiServer:
         """Nobody but the front proxy gets past this, except to the health paths."""
         if request.path in _HEALTH_PATHS:
             return await handler(request)
-        assert self._served is not None
-        _, proxy = self._served
-        identity.require_front_proxy(request.transport, proxy)
-        request[PRINCIPAL] = identity.principal(request.headers, proxy)
+        assert self._proxy is not None  # nothing listens before it is known
+        identity.require_front_proxy(request.transport, self._proxy)
+        request[PRINCIPAL] = identity.principal(request.headers, self._proxy)
         return await handler(request)
 
 
