@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from strongroom.errors import Reason
-from testbed import REPOSITORY
+from testbed import REPOSITORY, binaries
 from testbed.controlplane import ControlPlane
+from testbed.installation import helm, render
 from testbed.kubectl import Kubectl
 from testbed.operator import OperatorProcess
 from testbed.waiting import wait_for
@@ -93,3 +94,20 @@ def test_manifests_are_accepted(directory: Path, kubectl: Kubectl) -> None:
                     kubectl.apply(item, options=["--dry-run=server", "--validate=strict"])
                     seen.append(name(path))
     assert "docs/architecture.md" in seen
+
+
+def test_chart_takes_the_values_for_a_real_module(control_plane: ControlPlane) -> None:
+    [values] = blocks(section(read("README.md"), "Install"), "yaml")
+    objects = render(control_plane, yaml.safe_load(values))
+    [config] = [item["data"]["config.yaml"] for item in objects if "config.yaml" in item.get("data", {})]
+    [hsm] = yaml.safe_load(config)["hsms"]
+    assert (hsm["name"], hsm["sessions"]) == ("default", 16)
+    assert not [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
+
+
+def test_chart_takes_the_options_of_the_first_try(control_plane: ControlPlane) -> None:
+    [block] = blocks(section(read("README.md"), "Install"), "sh")
+    [install] = [command for command in commands(block) if command.startswith("helm ")]
+    arguments = shlex.split(install.replace("charts/strongroom", str(REPOSITORY / "charts" / "strongroom")))[2:]
+    version = ("--kube-version", binaries.kubernetes_version())
+    assert "registry.example/strongroom:" in helm(control_plane, "template", *arguments, *version)
