@@ -27,7 +27,7 @@ def looked_at(operator: OperatorProcess) -> float:
 
 
 def alone(api: Api, namespace: str) -> bool:
-    """Whether the EncryptedSecrets of this namespace are the only ones, so that every HSM operation is one of theirs."""
+    """Whether this namespace has the only EncryptedSecrets, so that every HSM operation is for one of them."""
     items = api("GET", f"{KMS}/encryptedsecrets")["items"]
     return {item["metadata"]["namespace"] for item in items} == {namespace}
 
