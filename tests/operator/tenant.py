@@ -16,6 +16,8 @@ CRYPTO = "/apis/crypto.strongroom.dev/v1alpha1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 REACTION_SECONDS = 30.0
 """How long the operator may take to do what it should on a busy machine; usually it takes milliseconds."""
+GONE_SECONDS = 90.0
+"""How long a deletion may take: the garbage collector looks for new kinds, such as ours, every 30 s."""
 
 
 class Tenant:
