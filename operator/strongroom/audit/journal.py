@@ -61,17 +61,16 @@ class Journal:
         canonical = _canonical(record)
         digest = hashlib.sha256(canonical).hexdigest()
         line = canonical[:-1] + b',"hash":"' + digest.encode() + b'"}\n'
-        written, failure = 0, ""
+        failure = ""
         for output in self._outputs:
             try:
                 output.write(line)
                 output.flush()
-                written += 1
             except (OSError, ValueError) as error:
                 failure = type(error).__name__
-        if written:  # a line that is out somewhere has its place in the chain
-            self._sequence += 1
-            self._previous = digest
+        # A line that failed keeps its place: what a full disk left in the buffer comes out once there is room.
+        self._sequence += 1
+        self._previous = digest
         self._on_record("failed" if failure else record["outcome"])
         if failure and self._strict:
             raise StrongroomError(
