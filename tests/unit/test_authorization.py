@@ -185,8 +185,15 @@ async def test_a_denial_holds_a_command_that_would_grant_it(account: str, namesp
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
     for item in (role, binding):
         assert item["metadata"]["namespace"] == namespace
-        assert len(item["metadata"]["name"]) <= 253
-        assert not set("/%") & set(item["metadata"]["name"])  # what RBAC forbids in names
+        # RBAC takes any name that is one segment of a path, however long.
+        assert not set("/%") & set(item["metadata"]["name"])
+
+
+async def test_granting_one_account_takes_nothing_from_another() -> None:
+    """kubectl apply replaces the subjects of a binding of the same name."""
+    _, one = granted(await denial(account="default"))
+    _, other = granted(await denial(account="builder"))
+    assert one["metadata"]["name"] != other["metadata"]["name"]
 
 
 async def test_a_user_of_the_api_is_told_what_is_missing_without_a_command() -> None:

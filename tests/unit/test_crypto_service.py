@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from strongroom.audit.record import Entry
+from strongroom.envelope import format as envelope
+from strongroom.envelope.format import Algorithm, Blob
+from strongroom.errors import AccessDenied, InvalidCiphertext, Reason, StrongroomError
+from strongroom.hsm.api import OpenItem, Sealed, SealItem
+from strongroom.kms.service import CryptoService, DecryptItem, EncryptItem
+from strongroom.model.binding import Binding, Purpose, Scope
+from strongroom.model.context import EncryptionContext
+from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.model.keys import Operation
+from strongroom.model.masterkey import MasterKey
+from strongroom.model.plaintext import Plaintext
+from strongroom.model.principal import Caller, Permission, Principal, Source
+from tests.unit.fakes import KEY_ID, OTHER_KEY_ID, master_key
+
+DENIED = AccessDenied(who="jane", may_not="decrypt")
+UNAVAILABLE = StrongroomError(Reason.UNAVAILABLE, "no answer")
+NO_JOURNAL = StrongroomError(Reason.AUDIT_UNAVAILABLE, "the disk is full")
+
+
+class Door:
+    """The service among fakes. `steps` is what it asked of them, in order; each `*_error` is raised when asked."""
+
+    def __init__(self, key: MasterKey | None = None, *, tokens: bool = True, limit: int = 4096) -> None:
+        self.steps: list[str] = []
+        self.key = key or master_key(versions={1: "DecryptOnly", 2: "Primary"})
+        self.key_error: BaseException | None = None
+        self.permission_error: BaseException | None = None
+        self.ledger_error: BaseException | None = None
+        self.token_error: BaseException | None = None
+        self.journal_error: BaseException | None = None
+        self.fail_at_version: int | None = None
+        self.all_namespaces: list[bool] = []
+        self.max_ages: list[float] = []
+        self.opened: list[Plaintext] = []
+        self.sealed: list[SealItem] = []
+        self.taken: list[tuple[KeyVersionRef, int]] = []
+        self.audited: list[tuple[str, Entry]] = []
+        self.counted: list[tuple[Operation, str, str]] = []
+        token = SimpleNamespace(seal=self._seal, open=self._open)
+        self.service = CryptoService(
+            keys=SimpleNamespace(get=self._get),  # type: ignore[arg-type]
+            tokens={"default": token} if tokens else {},  # type: ignore[dict-item]
+            authorizer=SimpleNamespace(require=self._require),  # type: ignore[arg-type]
+            ledger=SimpleNamespace(take=self._take),  # type: ignore[arg-type]
+            journal=SimpleNamespace(success=self._success, refusal=self._refusal),  # type: ignore[arg-type]
+            max_plaintext_bytes=limit,
+            on_operation=lambda *counted: self.counted.append(counted),
+        )
+
+    def _step(self, name: str, error: BaseException | None) -> None:
+        self.steps.append(name)
+        if error:
+            raise error
+
+    async def _get(self, name: str, *, max_age: float) -> MasterKey:
+        assert name == "prod"
+        self.max_ages.append(max_age)
+        self._step("key", self.key_error)
+        return self.key
+
+    async def _require(self, caller: Caller, key_name: str, *, all_namespaces: bool) -> None:
+        assert (caller.namespace, key_name) == ("shop", "prod")
+        self.all_namespaces.append(all_namespaces)
+        self._step("permission", self.permission_error)
+
+    async def _take(self, key: KeyVersionRef, count: int) -> None:
+        self.taken.append((key, count))
+        self._step("ledger", self.ledger_error)
+
+    async def _seal(self, key: KeyVersionRef, items: Sequence[SealItem]) -> list[Sealed]:
+        assert key.version == self.key.primary
+        self.sealed += items
+        self._step("seal", self.token_error)
+        return [Sealed(bytes(12), bytes(len(item.plaintext) + 16)) for item in items]
+
+    async def _open(self, key: KeyVersionRef, items: Sequence[OpenItem]) -> list[Plaintext]:
+        failing = self.fail_at_version == key.version
+        self._step(f"open-v{key.version}", InvalidCiphertext(where="it") if failing else self.token_error)
+        opened = [Plaintext(b"value of " + item.where.encode()) for item in items]
+        self.opened += opened
+        return opened
+
+    def _success(self, entry: Entry) -> None:
+        self._step("audit", self.journal_error)
+        self.audited.append(("Success", entry))
+
+    def _refusal(self, entry: Entry, error: StrongroomError) -> None:
+        self.audited.append((error.reason.value, entry))
+
+    async def run(self, operation: Operation, **options: Any) -> Any:
+        if operation is Operation.ENCRYPT:
+            return await self.service.encrypt(caller(Permission.ENCRYPT), "prod", [to_encrypt()], **options)
+        return await self.service.decrypt(caller(), "prod", [to_decrypt()], **options)
+
+
+def caller(permission: Permission = Permission.DECRYPT) -> Caller:
+    return Caller(Principal("jane"), permission, "shop", Source(via="API"))
+
+
+def binding(data_key: str = "password", scope: Scope = Scope.STRICT) -> Binding:
+    return Binding(Purpose.SECRET, scope, "shop", "db", data_key, EncryptionContext.parse({"team": "payments"}))
+
+
+def to_encrypt(data_key: str = "password", *, size: int = 5, scope: Scope = Scope.STRICT) -> EncryptItem:
+    return EncryptItem(binding(data_key, scope), Plaintext(bytes(size)), data_key)
+
+
+def text(version: int = 2, *, key_id: Any = KEY_ID, size: int = 5) -> str:
+    ref = KeyVersionRef(KeyId(key_id), KeyVersion(version))
+    return Blob(Algorithm.AES_256_GCM, ref, bytes(12), bytes(size + 16)).serialise()
+
+
+def to_decrypt(blob: str | None = None, data_key: str = "password", *, scope: Scope = Scope.STRICT) -> DecryptItem:
+    return DecryptItem(binding(data_key, scope), text() if blob is None else blob, data_key)
+
+
+ORDER = {
+    Operation.ENCRYPT: ["permission", "key", "ledger", "seal", "audit"],
+    Operation.DECRYPT: ["permission", "key", "open-v2", "audit"],
+}
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_the_steps_come_in_order_and_the_record_before_the_release(operation: Operation) -> None:
+    door = Door()
+    await door.run(operation)
+    assert door.steps == ORDER[operation]
+    ((outcome, entry),) = door.audited
+    assert (outcome, entry.verdict, entry.key_id, entry.hsm) == ("Success", "Allowed", str(KEY_ID), "default")
+    assert (list(entry.key_versions), entry.scope, entry.name) == ([2], "Strict", "db")
+    assert [(value.data_key, value.plaintext_bytes) for value in entry.values] == [("password", 5)]
+    assert entry.context == {"team": "payments"}
+    assert door.counted == [(operation, "prod", "Success")]
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_a_dry_run_asks_everything_but_token_and_ledger_and_is_recorded(operation: Operation) -> None:
+    door = Door()
+    answer = await door.run(operation, dry_run=True)
+    assert door.steps == ["permission", "key", "audit"]
+    assert door.audited[0][1].dry_run
+    assert (answer.blobs if operation is Operation.ENCRYPT else answer.plaintexts) == []
+
+
+async def test_blobs_come_in_order_under_the_primary_version_and_are_accounted_for() -> None:
+    door = Door()
+    items = [to_encrypt("a", size=0), to_encrypt("b", size=4096)]
+    answer = await door.service.encrypt(caller(Permission.ENCRYPT), "prod", items)
+    parsed = [envelope.parse(blob, where="it") for blob in answer.blobs]
+    assert [blob.plaintext_size for blob in parsed] == [0, 4096]
+    assert {(blob.key.key_id, blob.key.version) for blob in parsed} == {(KEY_ID, 2)}
+    assert [(ref.version, count) for ref, count in door.taken] == [(2, 2)]
+    assert len({item.aad for item in door.sealed}) == 2
+
+
+async def test_values_of_several_versions_come_in_their_own_order_with_one_round_trip_a_version() -> None:
+    door = Door()
+    items = [to_decrypt(text(version), f"{version}-{n}") for n, version in enumerate([2, 1, 2, 1])]
+    answer = await door.service.decrypt(caller(), "prod", items)
+    assert door.steps == ["permission", "key", "open-v1", "open-v2", "audit"]
+    assert [p.reveal() for p in answer.plaintexts] == [b"value of " + item.where.encode() for item in items]
+    assert answer.versions == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        pytest.param("QUJD", Reason.UNSUPPORTED_FORMAT, id="not-a-blob"),
+        pytest.param(text() + "\n", Reason.INVALID_CIPHERTEXT, id="not-canonical"),
+        pytest.param(text(size=101), Reason.PLAINTEXT_TOO_LARGE, id="too-large"),
+    ],
+)
+async def test_what_is_no_blob_is_refused_before_anyone_is_asked(blob: str, reason: Reason) -> None:
+    door = Door(limit=100)
+    with pytest.raises(StrongroomError) as caught:
+        await door.service.decrypt(caller(), "prod", [to_decrypt(), to_decrypt(blob, "bad")])
+    assert (caught.value.reason, door.steps) == (reason, [])
+    ((outcome, entry),) = door.audited
+    assert (outcome, entry.verdict) == (reason.value, "NotAsked")
+
+
+async def test_a_value_too_large_is_refused_before_anyone_is_asked() -> None:
+    door = Door(limit=100)
+    with pytest.raises(StrongroomError, match="large is 101 bytes, at most 100"):
+        await door.service.encrypt(
+            caller(Permission.ENCRYPT), "prod", [to_encrypt(size=100), to_encrypt("large", size=101)]
+        )
+    assert door.steps == []
+    assert door.audited[0][0] == "PlaintextTooLarge"
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_who_may_not_use_a_key_learns_nothing_of_its_state(operation: Operation) -> None:
+    door = Door(master_key(state="Disabled"))
+    door.permission_error = DENIED
+    with pytest.raises(AccessDenied):
+        await door.run(operation)
+    assert door.steps == ["permission"]
+    ((outcome, entry),) = door.audited
+    assert (outcome, entry.verdict, entry.key_id) == ("AccessDenied", "Denied", "")
+
+
+async def test_no_verdict_is_told_apart_from_a_no() -> None:
+    door = Door()
+    door.permission_error = UNAVAILABLE
+    with pytest.raises(StrongroomError):
+        await door.run(Operation.DECRYPT)
+    assert (door.audited[0][0], door.audited[0][1].verdict) == ("Unavailable", "NoVerdict")
+
+
+@pytest.mark.parametrize(
+    ("changes", "operation", "reason"),
+    [
+        ({"state": "Disabled"}, Operation.ENCRYPT, Reason.KEY_DISABLED),
+        ({"state": "Disabled"}, Operation.DECRYPT, Reason.KEY_DISABLED),
+        ({"state": "Archived"}, Operation.ENCRYPT, Reason.KEY_ARCHIVED),
+        ({"key_id": None}, Operation.ENCRYPT, Reason.KEY_NOT_READY),
+        ({"key_id": None}, Operation.DECRYPT, Reason.KEY_NOT_READY),
+        ({"key_spec": "SM4"}, Operation.DECRYPT, Reason.UNSUPPORTED_FORMAT),
+        ({"key_id": OTHER_KEY_ID}, Operation.DECRYPT, Reason.INCORRECT_KEY),
+        ({"versions": {1: "Primary"}}, Operation.DECRYPT, Reason.KEY_VERSION_NOT_FOUND),
+    ],
+)
+async def test_an_unfit_key_is_refused_before_the_token_and_the_ledger(
+    changes: dict[str, Any], operation: Operation, reason: Reason
+) -> None:
+    door = Door(master_key(**changes))
+    with pytest.raises(StrongroomError) as caught:
+        await door.run(operation)
+    assert (caught.value.reason, door.steps) == (reason, ["permission", "key"])
+    assert door.audited[0][0] == reason.value
+    assert door.counted == [(operation, "prod", reason.value)]
+
+
+async def test_an_archived_key_decrypts() -> None:
+    door = Door(master_key(state="Archived", versions={2: "Primary"}))
+    assert len((await door.run(Operation.DECRYPT)).plaintexts) == 1
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_a_token_that_is_not_configured_is_named_and_nothing_is_accounted_for(operation: Operation) -> None:
+    door = Door(tokens=False)
+    with pytest.raises(StrongroomError, match="'default'") as caught:
+        await door.run(operation)
+    assert caught.value.reason is Reason.HSM_UNAVAILABLE
+    assert door.steps == ["permission", "key"]
+
+
+async def test_without_the_ledger_the_token_is_not_asked() -> None:
+    door = Door()
+    door.ledger_error = StrongroomError(Reason.KEY_EXHAUSTED, "used up")
+    with pytest.raises(StrongroomError):
+        await door.run(Operation.ENCRYPT)
+    assert door.steps == ["permission", "key", "ledger"]
+    assert door.audited[0][0] == "KeyExhausted"
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("key_error", StrongroomError(Reason.KEY_NOT_FOUND, "none")),
+        ("token_error", StrongroomError(Reason.HSM_UNAVAILABLE, "away")),
+        ("token_error", ValueError("a bug")),
+        ("token_error", asyncio.CancelledError()),
+    ],
+    ids=["key", "token", "bug", "cancelled"],
+)
+async def test_every_failure_is_recorded_counted_and_raised_as_it_is(
+    operation: Operation, where: str, error: BaseException
+) -> None:
+    door = Door()
+    setattr(door, where, error)
+    with pytest.raises(type(error)) as caught:
+        await door.run(operation)
+    assert caught.value is error
+    reason = error.reason if isinstance(error, StrongroomError) else Reason.INTERNAL
+    assert [outcome for outcome, _ in door.audited] == [reason.value]
+    assert door.counted == [(operation, "prod", reason.value)]
+
+
+@pytest.mark.parametrize("error", [NO_JOURNAL, OSError("a bug")], ids=["full", "bug"])
+async def test_without_a_record_the_plaintexts_are_wiped_and_not_released(error: BaseException) -> None:
+    door = Door()
+    door.journal_error = error
+    with pytest.raises(type(error)):
+        await door.service.decrypt(caller(), "prod", [to_decrypt(), to_decrypt(text(1), "other")])
+    assert len(door.opened) == 2
+    assert all(set(plaintext.reveal()) == {0} for plaintext in door.opened)
+    expected = error.reason if isinstance(error, StrongroomError) else Reason.INTERNAL
+    assert door.counted == [(Operation.DECRYPT, "prod", expected.value)]
+
+
+async def test_when_one_value_fails_the_others_are_wiped() -> None:
+    door = Door()
+    door.fail_at_version = 2
+    with pytest.raises(InvalidCiphertext):
+        await door.service.decrypt(caller(), "prod", [to_decrypt(text(1), "good"), to_decrypt(text(2), "bad")])
+    (plaintext,) = door.opened
+    assert set(plaintext.reveal()) == {0}
+    assert [outcome for outcome, _ in door.audited] == ["InvalidCiphertext"]
+
+
+@pytest.mark.parametrize(
+    ("permission", "scopes", "everywhere"),
+    [
+        (Permission.DECRYPT, [Scope.STRICT, Scope.NAMESPACE], False),
+        (Permission.DECRYPT, [Scope.CLUSTER], True),
+        (Permission.DECRYPT, [Scope.STRICT, Scope.CLUSTER], True),
+        (Permission.USE, [Scope.CLUSTER], False),
+    ],
+    ids=["strict-and-namespace", "cluster", "one-of-scope-cluster", "an-encryptedsecret-of-scope-cluster"],
+)
+async def test_scope_cluster_through_the_api_needs_the_permission_in_all_namespaces(
+    permission: Permission, scopes: list[Scope], everywhere: bool
+) -> None:
+    door = Door()
+    items = [to_decrypt(data_key=str(n), scope=scope) for n, scope in enumerate(scopes)]
+    await door.service.decrypt(caller(permission), "prod", items)
+    assert door.all_namespaces == [everywhere]
+    if permission is not Permission.USE:
+        door = Door()
+        sealing = [to_encrypt(str(n), scope=scope) for n, scope in enumerate(scopes)]
+        await door.service.encrypt(caller(Permission.ENCRYPT), "prod", sealing)
+        assert door.all_namespaces == [everywhere]
+
+
+@pytest.mark.parametrize(("permission", "age"), [(Permission.DECRYPT, 0.1), (Permission.USE, 1.0)])
+async def test_the_api_acts_on_a_fresher_key_than_the_reconciler(permission: Permission, age: float) -> None:
+    door = Door()
+    await door.service.decrypt(caller(permission), "prod", [to_decrypt()])
+    assert door.max_ages == [age]
