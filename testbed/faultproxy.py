@@ -25,6 +25,10 @@ from testbed.processes import free_port
 
 _T = TypeVar("_T")
 
+# How long connections to the API server may take to close: nobody can be asked when they have (aiohttp's documentation,
+# "Graceful Shutdown").
+_TLS_CLOSE_SECONDS = 0.25
+
 # Of one connection, so not passed on (RFC 9110, section 7.6.1); aiohttp sets its own.
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
@@ -161,6 +165,7 @@ class FaultProxy:
         return future.result(timeout=30)
 
     async def _serve(self) -> None:
+        self._stack.push_async_callback(asyncio.sleep, _TLS_CLOSE_SECONDS)
         upstream_tls = ssl.create_default_context(cafile=str(self._control_plane.ca.certificate))
         self._upstream = await self._stack.enter_async_context(
             aiohttp.ClientSession(
