@@ -218,3 +218,46 @@ def test_foreign_writer_of_the_right_values_is_not_fought(tenant: Tenant) -> Non
     after = tenant.existing_secret("db")
     assert (after["data"], after["metadata"]["uid"]) == (before["data"], before["metadata"]["uid"])
     tenant.wait_ready("db")
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("status", [None, {"observedGeneration": 1}, {"conditions": None}, {"appliedSpec": "sha256:0"}])
+def test_status_changed_by_hand_comes_back(tenant: Tenant, status: dict[str, Any] | None) -> None:
+    before = tenant.deliver("db", VALUES)
+    good = tenant.wait_ready("db")["status"]
+    spoilt = {"status": status}
+    tenant.api.patch(f"{tenant.path('db')}/status", spoilt)
+
+    def whole() -> bool:
+        now = tenant.get("db")["status"]
+        return {key: value for key, value in now.items() if key != "conditions"} == {
+            key: value for key, value in good.items() if key != "conditions"
+        } and condition(tenant.get("db"), "Ready")["status"] == "True"
+
+    wait_for(whole, REACTION_SECONDS, "the status to come back")
+    assert tenant.values("db") == VALUES
+    assert tenant.existing_secret("db")["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_without_drift_watch_specs_are_followed_and_secrets_left_alone(
+    own_operator: OwnOperator, tenant: Tenant
+) -> None:
+    """The operator may not even list Secrets then."""
+    own_operator(values={"secrets": {"driftWatch": False}})
+    tenant.deliver("db", VALUES, template=TEMPLATE)
+    spoilt = tenant.api.patch(tenant.secret_path("db"), {"data": {"password": "eA==", "extra": "eA=="}})
+    tenant.deliver("witness", VALUES)
+    assert tenant.secret("db") == spoilt
+    after = tenant.deliver("db", {"new": b"1"})
+    assert decoded(after) == {"new": b"1"}
+    assert "team" not in after["metadata"]["labels"]
+    tenant.api("DELETE", tenant.secret_path("db"))
+    assert decoded(tenant.deliver("db", {"new": b"2"})) == {"new": b"2"}
+    foreign = tenant.api(
+        "POST",
+        f"/api/v1/namespaces/{tenant.namespace}/secrets",
+        {"metadata": {"name": "foreign", "labels": {MANAGED: "true"}}, "data": {"a": "eA=="}},
+    )
+    tenant.seal("foreign", VALUES)
+    tenant.wait_reason("foreign", "TargetNotOwned")
+    assert tenant.secret("foreign") == foreign

@@ -91,6 +91,26 @@ def test_denied_labels_and_annotations_are_refused_by_configuration(own_operator
     assert tenant.secret("copied") is None
 
 
+INVALID_METADATA: dict[str, dict[str, Any]] = {
+    "label-value": template({"team": "not a label"}, {}),
+    "label-key": template({"a/b/c": "1"}, {}),
+    "annotation-key": template({}, {"not a key": "1"}),
+    "annotations-too-large": template({}, {f"a{n}": "x" * 8192 for n in range(33)}),
+}
+
+
+@pytest.mark.usefixtures("operator")
+@pytest.mark.parametrize("case", INVALID_METADATA)
+def test_metadata_that_kubernetes_refuses_keeps_the_secret_and_heals(tenant: Tenant, case: str) -> None:
+    before = tenant.deliver("db", {"k": b"v"})
+    tenant.seal("db", {"k": b"v"}, template=INVALID_METADATA[case])
+    item = tenant.wait_reason("db", "TargetRejected")
+    assert "metadata." in condition(item, "Ready")["message"]
+    assert tenant.secret("db") == before
+    tenant.deliver("db", {"k": b"2"})
+    assert tenant.values("db") == {"k": b"2"}
+
+
 FORBIDDEN: dict[str, tuple[dict[str, Any], str]] = {
     "service-account-token": ({"template": {"type": "kubernetes.io/service-account-token"}}, "ForbiddenSecretType"),
     "bootstrap-token": ({"template": {"type": "bootstrap.kubernetes.io/token"}}, "ForbiddenSecretType"),
