@@ -37,7 +37,7 @@ OPERATOR_NAMESPACE: list[Rule] = [
     ("", "configmaps", (), ("create", "get", "update")),
     ("coordination.k8s.io", "leases", (), ("create",)),
     ("coordination.k8s.io", "leases", ("strongroom",), ("get", "update")),
-    ("", "secrets", ("strongroom-serving-ca",), ("get", "update")),
+    ("", "secrets", ("strongroom-serving-ca",), ("get",)),
 ]
 CLUSTER_ROLES: dict[str, list[Rule]] = {
     "strongroom-operator": OPERATOR,
@@ -109,7 +109,7 @@ def test_only_the_operator_is_bound_and_only_to_these(render: Callable[..., Any]
 
 def test_without_drift_watch_the_operator_cannot_read_secrets(render: Callable[..., Any]) -> None:
     role = named(render({"secrets": {"driftWatch": False}}), "ClusterRole")["strongroom-operator"]
-    assert [rule[3] for rule in flat(role) if rule[1] == "secrets"] == [("create", "patch")]
+    assert [rule[3] for rule in flat(role) if rule[1] == "secrets"] == [("create", "update")]
 
 
 def test_without_the_crypto_api_its_permissions_are_gone(render: Callable[..., Any]) -> None:

@@ -71,7 +71,9 @@ class EncryptedSecretReconciler:
         self._secrets: Store[EncryptedSecret] = Store()
         self._targets: Store[SecretFacts] = Store()
         self._repairs: dict[ObjectKey, tuple[int, float]] = {}
-        self._writer = SecretWriter(kube, on_write=lambda write: metrics.secret_writes.labels(write).inc())
+        self._writer = SecretWriter(
+            kube, watching=watching, on_write=lambda write: metrics.secret_writes.labels(write).inc()
+        )
         self._status = StatusWriter(kube, on_write=lambda kind: metrics.status_writes.labels(kind).inc())
         depth = metrics.queue_depth.labels(ENCRYPTED_SECRET_KIND)
         self.queue = WorkQueue(self._reconcile, workers=workers, on_depth=depth.set)
@@ -213,7 +215,7 @@ class EncryptedSecretReconciler:
     async def _decrypt(self, secret: EncryptedSecret) -> Decrypted:
         secret.check_template(self._denied_metadata)
         bindings = secret.bindings()
-        if secret.observed and secret.reason == Reason.TARGET_NOT_OWNED:
+        if self._watching and secret.observed and secret.reason == Reason.TARGET_NOT_OWNED:
             # Nothing is decrypted again before the Secret in the way is gone or handed over.
             target = await self._writer.look(secret.key)
             if target is not None:

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes Secrets: creates ours, changes ours, and never touches a foreign one.
 
-A create comes first; if the name is taken, whose it is decides. A change is a JSON Patch that tests uid and
-resourceVersion, so it hits exactly the Secret that was looked at, and that replaces `data` as a whole, so keys that
-left the spec leave the Secret. Only metadata is ever asked back.
+A create comes first; if the name is taken, whose it is decides. A change replaces the whole object under its uid and
+resourceVersion, so it hits exactly the Secret that was looked at, and keys that left the spec leave the Secret. It is
+never a patch: the API server's answer to a malformed patch quotes the stored object, so the permission to patch is one
+to read every Secret, and the operator does not hold it. Only metadata is ever asked back.
 """
 
 import base64
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.kube import paths
-from strongroom.kube.client import METADATA_ONLY, ApiError, KubeClient, PatchType
+from strongroom.kube.client import METADATA_LIST_ONLY, METADATA_ONLY, ApiError, JsonObject, KubeClient
 from strongroom.model import secretfacts
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import ObjectKey
@@ -24,6 +25,7 @@ _ATTEMPTS: Final = 4
 """Looks at a Secret that others change at the same moment before giving up until the next try."""
 _FIXED_FIELDS: Final = frozenset({"type", "data", "immutable"})
 """Fields that the API server names when a Secret's type, or anything in an immutable Secret, is to change."""
+_PROBE_NAME: Final = "strongroom-policy-probe"
 
 
 class TargetGone(Exception):
@@ -31,10 +33,15 @@ class TargetGone(Exception):
 
 
 class SecretWriter:
-    """Raises StrongroomError with the reason for the condition, ApiError if it is transient, TargetGone."""
+    """Raises StrongroomError with the reason for the condition, ApiError if it is transient, TargetGone.
 
-    def __init__(self, kube: KubeClient, *, on_write: Callable[[str], None]) -> None:
+    `watching`: Secrets may be listed and watched. Without that permission nothing can be looked at, and the admission
+    policy for the operator's own writes keeps foreign Secrets safe; it is proven to be in force before each change.
+    """
+
+    def __init__(self, kube: KubeClient, *, watching: bool, on_write: Callable[[str], None]) -> None:
         self._kube = kube
+        self._watching = watching
         self._on_write = on_write
 
     async def write(
@@ -48,7 +55,9 @@ class SecretWriter:
                     return await self._create(secret, encoded)
                 return await self._change(secret, encoded, known)
             except ApiError as error:
-                if _is_stale(error):
+                if error.status == 409 and not self._watching:
+                    return await self._change_unseen(secret, encoded)
+                if error.status == 409:  # the name is taken, or the Secret is not as it was
                     known = await self.look(secret.key)
                 elif error.status == 404 and known is not None:
                     known = None  # deleted meanwhile
@@ -57,20 +66,16 @@ class SecretWriter:
         raise ApiError(409, "Conflict")
 
     async def look(self, key: ObjectKey) -> SecretFacts | None:
-        """The Secret's metadata, or None if there is none.
-
-        Asked by a patch that changes nothing: the operator holds no permission to read Secrets, and the admission
-        policy lets it patch only those it may own. Raises StrongroomError (TargetNotOwned) where that policy refuses.
-        """
+        """The Secret's metadata, whoever's it is; None if there is none. Only where Secrets are watched."""
         try:
-            answer = await self._kube.patch(paths.secret(key), PatchType.MERGE, {}, accept=METADATA_ONLY)
+            answer = await self._kube.get(
+                paths.secrets(key.namespace),
+                accept=METADATA_LIST_ONLY,
+                params={"fieldSelector": f"metadata.name={key.name}"},
+            )
         except ApiError as error:
-            if error.status == 404:
-                return None
-            if error.by_policy:
-                raise _not_owned(key) from error
             raise _explained(error, key) from error
-        return secretfacts.parse(answer)
+        return next((secretfacts.parse(item) for item in answer.get("items") or ()), None)
 
     async def _create(self, secret: EncryptedSecret, encoded: Mapping[str, str]) -> SecretFacts:
         body = _manifest(secret, encoded)
@@ -80,19 +85,50 @@ class SecretWriter:
 
     async def _change(self, secret: EncryptedSecret, encoded: Mapping[str, str], known: SecretFacts) -> SecretFacts:
         require_ownable(secret, known)
-        operations = _patch(secret, encoded, known)
-        path = paths.secret(secret.key)
-        facts = secretfacts.parse(await self._kube.patch(path, PatchType.JSON, operations, accept=METADATA_ONLY))
+        body = _manifest(secret, encoded, known)
+        facts = await self._replace(secret, body)
         self._on_write("update")
         if facts.in_sync_with(secret):
             return facts
-        # The values were right already but the fields belong to someone else, as after a restore from a backup:
-        # a patch that changes no value gains no ownership, an apply does.
-        body = _manifest(secret, encoded)
-        body["metadata"] |= {"uid": facts.uid, "resourceVersion": str(facts.resource_version)}
-        answer = await self._kube.patch(path, PatchType.APPLY, body, accept=METADATA_ONLY)
+        # The values were right already but the fields belong to someone else, as after a restore from a backup. A
+        # write that changes no value gains no ownership, so it is claimed outright.
+        body["metadata"] |= {
+            "resourceVersion": str(facts.resource_version),
+            "managedFields": [secretfacts.whole_ownership(secret)],
+        }
+        facts = await self._replace(secret, body)
         self._on_write("claim")
-        return secretfacts.parse(answer)
+        return facts
+
+    async def _change_unseen(self, secret: EncryptedSecret, encoded: Mapping[str, str]) -> SecretFacts:
+        """Replace what cannot be looked at. The admission policy refuses if it is foreign; what others put on the
+        Secret's metadata is lost."""
+        try:
+            await self._require_policy(secret.key.namespace)
+            facts = await self._replace(secret, _manifest(secret, encoded))
+        except ApiError as error:
+            raise _explained(error, secret.key) from error
+        self._on_write("update")
+        return facts
+
+    async def _require_policy(self, namespace: str) -> None:
+        """Return if the admission policy refuses a Secret that nobody controls, tried without making it."""
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": _PROBE_NAME}}
+        try:
+            await self._kube.create(paths.secrets(namespace), body, accept=METADATA_ONLY, dry_run=True)
+        except ApiError as error:
+            if error.by_policy:
+                return
+            raise
+        raise StrongroomError(
+            Reason.OPERATOR_FORBIDDEN,
+            "Secrets are not watched, and the admission policy strongroom-operator-secrets is not in force: an "
+            "existing Secret is not changed, because nothing would keep a foreign one safe",
+            hint="Install the chart with admissionPolicy.restrictOperator, or with secrets.driftWatch",
+        )
+
+    async def _replace(self, secret: EncryptedSecret, body: JsonObject) -> SecretFacts:
+        return secretfacts.parse(await self._kube.replace(paths.secret(secret.key), body, accept=METADATA_ONLY))
 
 
 def require_ownable(secret: EncryptedSecret, known: SecretFacts) -> None:
@@ -101,16 +137,26 @@ def require_ownable(secret: EncryptedSecret, known: SecretFacts) -> None:
         raise _not_owned(secret.key)
 
 
-def _manifest(secret: EncryptedSecret, encoded: Mapping[str, str]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
+def _manifest(secret: EncryptedSecret, encoded: Mapping[str, str], known: SecretFacts | None = None) -> JsonObject:
+    """The whole Secret. Over a `known` one it keeps what others put there; its uid and version are preconditions, so
+    nobody's change in between is lost."""
+    metadata: JsonObject = {
         "name": secret.key.name,
         "namespace": secret.key.namespace,
         "labels": secret.labels,
+        "annotations": dict(secret.template.annotations),
         "ownerReferences": [secret.owner_reference],
     }
-    if secret.template.annotations:
-        metadata["annotations"] = dict(secret.template.annotations)
-    body: dict[str, Any] = {
+    if known is not None:
+        metadata["uid"] = known.uid
+        metadata["resourceVersion"] = str(known.resource_version)
+        metadata["labels"] = _without(known.labels, known.own_labels) | metadata["labels"]
+        metadata["annotations"] = (
+            _without(known.annotations, known.own_annotations | {ADOPT_ANNOTATION}) | metadata["annotations"]
+        )
+        metadata["ownerReferences"] += [owner for owner in known.owners if not owner.get("controller")]
+        metadata["finalizers"] = list(known.finalizers)
+    body: JsonObject = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
@@ -122,32 +168,8 @@ def _manifest(secret: EncryptedSecret, encoded: Mapping[str, str]) -> dict[str, 
     return body
 
 
-def _patch(secret: EncryptedSecret, encoded: Mapping[str, str], known: SecretFacts) -> list[dict[str, Any]]:
-    """Whole maps can be set because resourceVersion is tested: nobody's change in between is lost."""
-    labels = {key: value for key, value in known.labels.items() if key not in known.own_labels} | secret.labels
-    annotations = {
-        key: value
-        for key, value in known.annotations.items()
-        if key not in known.own_annotations and key != ADOPT_ANNOTATION
-    } | dict(secret.template.annotations)
-    others = [owner for owner in known.owners if not owner.get("controller")]
-    operations: list[dict[str, Any]] = [
-        {"op": "test", "path": "/metadata/uid", "value": known.uid},
-        {"op": "test", "path": "/metadata/resourceVersion", "value": str(known.resource_version)},
-        {"op": "add", "path": "/metadata/labels", "value": labels},
-        {"op": "add", "path": "/metadata/annotations", "value": annotations},
-        {"op": "add", "path": "/metadata/ownerReferences", "value": [secret.owner_reference, *others]},
-        {"op": "add", "path": "/type", "value": secret.template.type},
-        {"op": "add", "path": "/data", "value": dict(encoded)},
-    ]
-    if secret.template.immutable or known.owns_immutable:
-        operations.append({"op": "add", "path": "/immutable", "value": secret.template.immutable})
-    return operations
-
-
-def _is_stale(error: ApiError) -> bool:
-    """The name is taken (409), or a `test` of the patch failed: 422 without a field at fault."""
-    return error.status == 409 or (error.status == 422 and not error.fields and not error.by_policy)
+def _without(items: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {key: value for key, value in items.items() if key not in names}
 
 
 def _explained(error: ApiError, key: ObjectKey) -> Exception:

@@ -27,7 +27,6 @@ class PatchType(StrEnum):
 
     JSON = "application/json-patch+json"
     MERGE = "application/merge-patch+json"
-    APPLY = "application/apply-patch+yaml"
 
 
 class ApiError(Exception):
@@ -89,20 +88,27 @@ class KubeClient:
         """GET one object or list page."""
         return await self._request("GET", path, accept=accept, params=params)
 
-    async def create(self, path: str, body: JsonObject, *, accept: str | None = None) -> JsonObject:
-        """POST to a collection, as our field manager."""
-        return await self._request("POST", path, body=body, accept=accept, params={"fieldManager": FIELD_MANAGER})
+    async def create(
+        self, path: str, body: JsonObject, *, accept: str | None = None, dry_run: bool = False
+    ) -> JsonObject:
+        """POST to a collection, as our field manager. A dry run is admitted or refused, and nothing is made."""
+        params = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return await self._request("POST", path, body=body, accept=accept, params=params)
 
-    async def replace(self, path: str, body: JsonObject) -> JsonObject:
-        """PUT a whole object; its resourceVersion is the precondition."""
-        return await self._request("PUT", path, body=body, params={"fieldManager": FIELD_MANAGER})
+    async def replace(self, path: str, body: JsonObject, *, accept: str | None = None) -> JsonObject:
+        """PUT a whole object, as our field manager; its uid and resourceVersion, if given, are preconditions (409)."""
+        return await self._request("PUT", path, body=body, accept=accept, params={"fieldManager": FIELD_MANAGER})
 
     async def patch(self, path: str, kind: PatchType, body: Any, *, accept: str | None = None) -> JsonObject:
-        """PATCH as our field manager; APPLY takes fields over from other managers."""
-        params = {"fieldManager": FIELD_MANAGER}
-        if kind is PatchType.APPLY:
-            params["force"] = "true"
-        return await self._request("PATCH", path, body=body, content_type=kind.value, accept=accept, params=params)
+        """PATCH as our field manager."""
+        return await self._request(
+            "PATCH",
+            path,
+            body=body,
+            content_type=kind.value,
+            accept=accept,
+            params={"fieldManager": FIELD_MANAGER},
+        )
 
     async def list_all(
         self, path: str, *, accept: str | None = None, label_selector: str | None = None

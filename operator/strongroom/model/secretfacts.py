@@ -32,7 +32,7 @@ class SecretFacts:
     own_labels: frozenset[str]
     own_annotations: frozenset[str]
     owns_type: bool
-    owns_immutable: bool
+    finalizers: tuple[str, ...]
 
     @property
     def controller(self) -> Mapping[str, Any] | None:
@@ -92,9 +92,29 @@ def parse(body: Mapping[str, Any]) -> SecretFacts:
         all_data=_owned(entries, "f:data"),
         own_labels=_owned(ours, "f:metadata", "f:labels"),
         own_annotations=_owned(ours, "f:metadata", "f:annotations"),
-        owns_type=_owns(ours, "f:type"),
-        owns_immutable=_owns(ours, "f:immutable"),
+        owns_type=any("f:type" in (entry.get("fieldsV1") or {}) for entry in ours),
+        finalizers=tuple(metadata.get("finalizers") or ()),
     )
+
+
+def whole_ownership(secret: EncryptedSecret) -> dict[str, Any]:
+    """The managedFields entry of a Secret whose every field we own."""
+    fields: dict[str, Any] = {
+        "f:data": {".": {}} | {f"f:{key}": {} for key in secret.encrypted_data},
+        "f:metadata": {
+            "f:labels": {f"f:{key}": {} for key in secret.labels},
+            "f:annotations": {f"f:{key}": {} for key in secret.template.annotations},
+            "f:ownerReferences": {'k:{"uid":"%s"}' % secret.uid: {}},  # noqa: UP031 - braces of FieldsV1
+        },
+        "f:type": {},
+    }
+    return {
+        "manager": FIELD_MANAGER,
+        "operation": "Update",
+        "apiVersion": "v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }
 
 
 def _owned(entries: Iterable[Mapping[str, Any]], *path: str) -> frozenset[str]:
@@ -106,10 +126,6 @@ def _owned(entries: Iterable[Mapping[str, Any]], *path: str) -> frozenset[str]:
             fields = fields.get(step) or {}
         names.update(name.removeprefix("f:") for name in fields if name.startswith("f:"))
     return frozenset(names)
-
-
-def _owns(entries: Iterable[Mapping[str, Any]], field: str) -> bool:
-    return any(field in (entry.get("fieldsV1") or {}) for entry in entries)
 
 
 def _holds(actual: Mapping[str, str], expected: Mapping[str, str]) -> bool:
