@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import resource
 import signal
 import socket
 import sys
@@ -325,6 +326,7 @@ def main() -> None:
         )
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line an event otherwise
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # signals are ours, it need not warn
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold plaintext
         asyncio.run(_run(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")
