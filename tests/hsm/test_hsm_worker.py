@@ -36,14 +36,22 @@ async def test_it_leaves_no_core_dump(hsm: Token, pid_of: PidOf) -> None:
     assert core.split()[4:6] == [b"0", b"0"]
 
 
-def test_hardening_makes_a_process_not_dumpable() -> None:
-    get_dumpable = 3
-    script = (
-        "import ctypes, os; from strongroom.hsm.worker import harden; harden(os.getppid()); "
-        f"print(ctypes.CDLL(None).prctl({get_dumpable}, 0, 0, 0, 0))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.strip() == "0"
+_HARDENED = """
+import ctypes, os, resource
+from strongroom.hsm.hardening import harden_process
+harden_process()
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))  # PR_GET_DUMPABLE
+"""
+
+
+def test_a_hardened_process_is_not_dumpable_and_leaves_no_core() -> None:
+    done = subprocess.run([sys.executable, "-c", _HARDENED], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split() == ["0", "0", "0"]
+
+
+def test_a_process_whose_parent_is_gone_already_ends() -> None:
+    script = "from strongroom.hsm.hardening import die_with_parent; die_with_parent(1 << 30); raise SystemExit(7)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 async def test_no_secret_is_on_its_command_line(hsm: Token, pid_of: PidOf, new_token: SoftHsmToken) -> None:

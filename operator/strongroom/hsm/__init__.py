@@ -12,12 +12,13 @@ In the operator's process, without PKCS#11:
 
 On both sides of the socket:
 
+    hardening no core dumps, no ptrace; the first thing either process does
     wire      typed messages and their frames
     ckr       names and classes of PKCS#11 return codes
 
-In the worker process, the only place where `pkcs11` and `ctypes` are imported:
+In the worker process, the only place where `pkcs11` is imported:
 
-    worker    hardening, threads, the loop
+    worker    its start, threads, the loop
     module    loading a library, its functions, the token and its sessions
     session   one session: requests to replies, and what each return code leads to
     aead      AES-GCM

@@ -7,12 +7,9 @@ with its parent, at end of file, or at the first thing it does not understand.
 """
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import queue
-import resource
-import signal
 import socket
 import sys
 import threading
@@ -22,11 +19,10 @@ from types import TracebackType
 from typing import NoReturn
 
 from strongroom.hsm import wire
+from strongroom.hsm.hardening import die_with_parent, harden_process
 from strongroom.hsm.module import CkrError, OpenToken, Outcome, open_token
 from strongroom.hsm.session import TokenSession
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _DRAIN_SECONDS = 5.0
 """How long requests in progress may take to end before C_Finalize; after that the process ends without it."""
 
@@ -80,17 +76,6 @@ class Channel:
                     return None
                 done += count
         return buffer
-
-
-def harden(parent: int) -> None:
-    """No core dumps, no ptrace by others of the same user, death with the parent."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_PDEATHSIG, signal.SIGKILL)):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(0)
 
 
 def serve(channel: Channel) -> None:
@@ -156,7 +141,8 @@ def main() -> NoReturn:
     threading.excepthook = lambda fault: _report_and_exit(fault.exc_type, fault.exc_traceback)
     faulthandler.enable()  # where a vendor's library crashed; shows code positions alone
     descriptor, parent = map(int, sys.argv[1:])
-    harden(parent)
+    harden_process()
+    die_with_parent(parent)
     serve(Channel(socket.socket(fileno=descriptor)))
     os._exit(0)
 
