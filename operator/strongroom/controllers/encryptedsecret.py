@@ -98,6 +98,7 @@ class EncryptedSecretReconciler:
         """Take in a deletion of an EncryptedSecret. Its Secret is the garbage collector's."""
         if self._secrets.remove(key, resource_version):
             self._forget(key)
+            self._repairs.pop(key, None)
 
     def observe_target(self, target: SecretFacts, *, gone: bool) -> None:
         """Take in a state of a Secret that carries our label."""
