@@ -286,6 +286,30 @@ async def test_the_right_digest_is_accepted(open_token: OpenToken, new_token: So
     assert (await open_token(moduleSha256=digest)).available
 
 
+async def test_a_fault_of_our_own_does_not_end_the_supervision(
+    open_token: OpenToken,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults = 3
+    read = PinFile.read
+
+    def faulty(pin_file: PinFile) -> bytearray:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            raise RuntimeError("text that may quote anything")
+        return read(pin_file)
+
+    monkeypatch.setattr(PinFile, "read", faulty)
+    token = await open_token()
+    assert await _reason(token.info()) is Reason.HSM_UNAVAILABLE
+    await wait_until(lambda: token.available)
+    assert "RuntimeError in faulty (test_hsm_outage.py:" in caplog.text
+    assert "text that may quote anything" not in f"{caplog.text} {token.problem}"
+
+
 async def test_after_closing_nothing_runs_and_everything_is_refused(hsm: Token, pid_of: PidOf) -> None:
     pid = pid_of(hsm)
     await hsm.close()

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,12 +77,12 @@ class Supervisor:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                worker = await self._open_worker()
+                await self._attend(await self._open_worker())
             except _NotOpenedError as failure:
                 self._failures += 1
                 self._change(failure.state, failure.problem)
-            else:
-                await self._attend(worker)
+            except Exception as fault:  # of ours: the token must not stay away for it
+                await self._start_over(fault)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._delay())
 
@@ -98,6 +99,19 @@ class Supervisor:
             self._failures = 1 if loop.time() - opened_at >= _STABLE_SECONDS else self._failures + 1
             self._change(TokenState.UNAVAILABLE, unavailable(self._config.name, f"the library's process {cause}"))
         await worker.close()
+
+    async def _start_over(self, fault: Exception) -> None:
+        """Type and place of the fault go to the log, its message does not: it could quote anything."""
+        place = traceback.extract_tb(fault.__traceback__)[-1]
+        _log.error(
+            "HSM %r: unexpected %s in %s (%s:%s)",
+            *(self._config.name, type(fault).__name__, place.name, Path(place.filename).name, place.lineno),
+        )
+        self._failures += 1
+        self.worker = None
+        self._change(TokenState.UNAVAILABLE, unavailable(self._config.name, "a fault in the operator, see its log"))
+        if self._process is not None:
+            await self._process.close()
 
     async def _open_worker(self) -> WorkerProcess:
         """A worker that is logged in. Raises _NotOpenedError."""
