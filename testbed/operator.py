@@ -70,6 +70,7 @@ class OperatorProcess:
                 "HOME": str(self.directory),
                 "KUBECONFIG": str(self.kubeconfig),
                 "LANG": "C.UTF-8",
+                "POD_UID": self.directory.name,
             },
             cwd=self.directory,
         )

@@ -5,11 +5,12 @@ import argparse
 import asyncio
 import hashlib
 import logging
+import os
 import re
-import resource
 import signal
 import socket
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from strongroom.controllers.workqueue import Lane
 from strongroom.errors import StrongroomError
 from strongroom.events import EventRecorder, EventType
 from strongroom.hsm.api import Token, TokenState
+from strongroom.hsm.hardening import harden_process
 from strongroom.kms.keyreader import KeyReader
 from strongroom.kms.ledger import Ledger, ledger_name
 from strongroom.kms.service import CryptoService
@@ -51,7 +53,9 @@ _RETRY_SECONDS: Final = 2.0
 class Operator:
     """Everything of one process. `run` returns after `stop` was called and all is shut down."""
 
-    def __init__(self, settings: Config, identity: Credentials, cluster: str, kube: KubeClient) -> None:
+    def __init__(
+        self, settings: Config, identity: Credentials, cluster: str, kube: KubeClient, metrics: Metrics
+    ) -> None:
         self._settings = settings
         instance = socket.gethostname()
         self._principal = Principal.service_account(settings.namespace, settings.service_account).username
@@ -59,7 +63,7 @@ class Operator:
         self._stopping = asyncio.Event()
         self._barrier_passed = False
         self._api_serving = False
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._recorder = EventRecorder(
             self._kube, instance, on_fate=lambda fate: self._metrics.events.labels(fate).inc()
         )
@@ -112,8 +116,9 @@ class Operator:
             seconds=settings.relist_seconds,
         )
         self._watches = Watches(identity, secrets=watching, deliver=self._deliver, on_restart=self._watches_restarted)
-        self._elector = Elector(self._kube, settings.namespace, instance)
-        self._operations = OperationsServer(self._metrics, ready=self._is_ready)
+        # A pod's uid outlives restarts of its container; without one, no two processes are taken for the same.
+        candidate = os.environ.get("POD_UID") or f"{instance}-{uuid.uuid4().hex[:12]}"
+        self._elector = Elector(self._kube, settings.namespace, candidate)
         self._api = ApiServer(
             settings.api,
             settings.namespace,
@@ -121,7 +126,7 @@ class Operator:
             keys=self._keys,
             authorizer=self._authorizer,
             kube=self._kube,
-            health=lambda: not self._stopping.is_set(),
+            health=self.is_healthy,
             on_request=lambda verb, code: self._metrics.api_requests.labels(verb, str(code)).inc(),
         )
 
@@ -131,8 +136,6 @@ class Operator:
 
     async def run(self) -> None:
         """Start everything, wait for `stop`, shut down: first what takes work in, last the tokens."""
-        if self._settings.metrics_port:
-            await self._operations.start(self._settings.metrics_address, self._settings.metrics_port)
         await asyncio.gather(*(token.start() for token in self._tokens.values()))
         background = [asyncio.create_task(self._recorder.run(), name="events")]
         if self._settings.api.enabled:
@@ -193,8 +196,6 @@ class Operator:
         await self._elector.release()
         await self._secrets.close()
         await asyncio.gather(*(token.close() for token in self._tokens.values()))
-        if self._settings.metrics_port:
-            await self._operations.stop()
         for failure in failures:
             assert failure is not None
             raise failure
@@ -213,6 +214,10 @@ class Operator:
                     self._key_changed(metadata["name"])
             case Kind.ENCRYPTED_SECRET if event.deleted:
                 self._secrets.observe_gone(ObjectKey(metadata["namespace"], metadata["name"]), version)
+            case Kind.ENCRYPTED_SECRET if self._secrets.knows(
+                ObjectKey(metadata["namespace"], metadata["name"]), version
+            ):
+                pass  # the echo of our own write
             case Kind.ENCRYPTED_SECRET:
                 lane = Lane.BACKLOG if event.initial else Lane.LIVE
                 self._secrets.observe(encryptedsecret.parse(event.body), lane)
@@ -274,7 +279,12 @@ class Operator:
         note = f"Version {key.version} of key id {key.key_id} has encrypted about {used} values; rotate the key"
         self._recorder.record(reference, EventType.WARNING, reason="KeyExhausted", action="Encrypt", note=note)
 
-    def _is_ready(self) -> bool:
+    def is_healthy(self) -> bool:
+        """Asks nothing that a restart of this process would not mend."""
+        return self._watches.alive or not self._barrier_passed
+
+    def is_ready(self) -> bool:
+        """Whether the first lists are in and the crypto API is served."""
         return self._barrier_passed and (not self._settings.api.enabled or self._api_serving)
 
 
@@ -299,17 +309,23 @@ async def cluster_mark(kube: KubeClient) -> str:
 async def _run(settings: Config) -> None:
     identity = credentials.load()
     kube = KubeClient(identity, connections=settings.workers + settings.api.client_burst)
+    metrics = Metrics()
+    operations = OperationsServer(metrics)
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
     assert starting is not None
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, starting.cancel)
-        operator = Operator(settings, identity, await cluster_mark(kube), kube)
+        if settings.metrics_port:  # before anything waits for the API server, so that nobody takes that for a hang
+            await operations.start(settings.metrics_address, settings.metrics_port)
+        operator = Operator(settings, identity, await cluster_mark(kube), kube, metrics)
+        operations.ask(healthy=operator.is_healthy, ready=operator.is_ready)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, operator.stop)
         await operator.run()
     finally:
+        await operations.stop()
         await kube.close()
 
 
@@ -326,7 +342,7 @@ def main() -> None:
         )
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line an event otherwise
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # signals are ours, it need not warn
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold plaintext
+        harden_process()
         asyncio.run(_run(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -29,7 +29,8 @@ class Healing(Enum):
     KEY = "key"
     """A change of the CustomerMasterKey helps: parked until then. `Stalled`."""
     SECRET = "secret"  # noqa: S105 - the word for the object, not a credential
-    """A change of the target Secret helps: looked at again when it changes, and slowly besides. `Stalled`."""
+    """A change around the target Secret helps (its owner, a quota, a policy): looked at again when the Secret changes,
+    and slowly besides. `Stalled`."""
     OBJECT = "object"
     """Only a change of the object itself helps: never retried. `Stalled`."""
 
@@ -116,8 +117,8 @@ _CONSEQUENCES: dict[Reason, _Consequence] = {
     Reason.KEY_PENDING_DELETION: _Consequence(409, Healing.KEY),
     Reason.KEY_DESTROYED: _Consequence(409, Healing.KEY),
     Reason.KEY_NOT_READY: _Consequence(409, Healing.KEY),
-    Reason.KEY_EXISTS: _Consequence(409, Healing.OBJECT),
-    Reason.KEY_CONFLICT: _Consequence(409, Healing.OBJECT),
+    Reason.KEY_EXISTS: _Consequence(409, Healing.KEY),
+    Reason.KEY_CONFLICT: _Consequence(409, Healing.KEY),
     Reason.KEY_EXHAUSTED: _Consequence(409, Healing.KEY),
     Reason.INVALID_KEY_USAGE: _Consequence(400, Healing.OBJECT),
     Reason.IMMUTABLE_FIELD: _Consequence(422, Healing.OBJECT),
@@ -126,7 +127,7 @@ _CONSEQUENCES: dict[Reason, _Consequence] = {
     Reason.HSM_ERROR: _Consequence(500, Healing.RETRY),
     Reason.TARGET_NOT_OWNED: _Consequence(409, Healing.SECRET),
     Reason.TARGET_IMMUTABLE: _Consequence(409, Healing.SECRET),
-    Reason.TARGET_REJECTED: _Consequence(422, Healing.RETRY),
+    Reason.TARGET_REJECTED: _Consequence(422, Healing.SECRET),
     Reason.FORBIDDEN_SECRET_TYPE: _Consequence(403, Healing.OBJECT),
     Reason.OPERATOR_FORBIDDEN: _Consequence(500, Healing.RETRY),
     Reason.AUDIT_UNAVAILABLE: _Consequence(503, Healing.RETRY),
@@ -162,7 +163,7 @@ class PlaintextTooLarge(StrongroomError):
         super().__init__(
             Reason.PLAINTEXT_TOO_LARGE,
             f"{where} is {size} bytes, at most {limit} are encrypted directly",
-            hint="Encrypt larger data with a data key of your own (generatedatakey)",
+            hint="Keep larger data elsewhere, encrypted under a key of its own, and put that key here",
         )
 
 

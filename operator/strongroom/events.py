@@ -122,9 +122,10 @@ class EventRecorder:
                 await self._kube.patch(f"{paths.events(namespace)}/{event.posted}", PatchType.MERGE, series)
             else:
                 name = f"{event.regarding.name[:200]}.{uuid.uuid4().hex[:16]}"
+                event.posted_at = time.monotonic()
+                self._series[key] = event  # the same event while this is under way becomes a series
                 await self._kube.create(paths.events(namespace), self._body(event, namespace, name))
-                event.posted, event.posted_at = name, time.monotonic()
-                self._series[key] = event
+                event.posted = name
                 while len(self._series) > _PENDING_LIMIT:
                     self._series.popitem(last=False)
         except ApiError as error:

@@ -9,16 +9,22 @@ from strongroom.metrics import Metrics
 
 
 class OperationsServer:
-    """Serves /metrics, /healthz and /readyz. `ready` says whether the first lists are in and the API is served."""
+    """Serves /metrics, /healthz and /readyz. Healthy and not ready until `ask` is called."""
 
-    def __init__(self, metrics: Metrics, *, ready: Callable[[], bool]) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._ready = ready
+        self._healthy: Callable[[], bool] = lambda: True
+        self._ready: Callable[[], bool] = lambda: False
         app = web.Application()
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/healthz", self._get_health)
         app.router.add_get("/readyz", self._get_readiness)
         self._runner = web.AppRunner(app, access_log=None)
+
+    def ask(self, *, healthy: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """From now on these answer: `healthy` whether no restart is needed, `ready` whether all is served."""
+        self._healthy = healthy
+        self._ready = ready
 
     async def start(self, address: str, port: int) -> None:
         """Listen. Raises OSError if the port is taken."""
@@ -35,7 +41,9 @@ class OperationsServer:
         )
 
     async def _get_health(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return (
+            web.Response(text="ok\n") if self._healthy() else web.Response(status=503, text="the watches have ended\n")
+        )
 
     async def _get_readiness(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="starting\n")

@@ -5,7 +5,6 @@ import asyncio
 import datetime
 import logging
 import socket
-import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -16,6 +15,7 @@ from strongroom.apiserver import discovery, frontproxy, identity, status
 from strongroom.apiserver.certificates import Leaf
 from strongroom.apiserver.frontproxy import FrontProxy, FrontProxyUnusable
 from strongroom.apiserver.identity import Unauthenticated
+from strongroom.apiserver.listener import Listener
 from strongroom.apiserver.resources import PRINCIPAL, Resources
 from strongroom.apiserver.servingcert import ServingCertificates
 from strongroom.apiserver.status import HttpRefusal
@@ -39,10 +39,8 @@ _SHUTDOWN_SECONDS: Final = 20.0
 _KEEPALIVE_SECONDS: Final = 100.0
 """Idle connections are closed later than kube-apiserver's client closes them (90 s), so that none is closed under a
 request."""
-_BACKLOG: Final = 128
 _MAX_HEADERS: Final = 4096
 """Each of a user's groups is a header; directories know users with a thousand of them."""
-_HEALTH_PATHS: Final = ("/healthz", "/livez", "/readyz")
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,8 +54,8 @@ class ApiServer:
     """One replica's server. Belongs to one event loop.
 
     It listens only when both its certificate and the front proxy's configuration are known, so it serves nobody it
-    could not identify. `health` says whether this process works; it must ask neither token nor leader nor key, or
-    their absence would take the API away. `on_request` is told verb and HTTP status of each request but health's.
+    could not identify: only holders of a certificate that the front proxy's CA signed get through the handshake.
+    `on_request` is told verb and HTTP status of each request. `health` is not asked: this port has no health path.
     """
 
     def __init__(
@@ -69,13 +67,12 @@ class ApiServer:
         keys: KeyReader,
         authorizer: Authorizer,
         kube: KubeClient,
-        health: Callable[[], bool],
         on_request: Callable[[str, int], None],
         clock: Callable[[], datetime.datetime] = utc_now,
+        health: object = None,
     ) -> None:
         self._config = config
         self._kube = kube
-        self._health = health
         self._on_request = on_request
         self._certificates = ServingCertificates(kube, namespace, config.service_name, clock=clock)
         self._resources = Resources(service=service, keys=keys, authorizer=authorizer, places=config.client_burst)
@@ -83,25 +80,23 @@ class ApiServer:
         self._proxy: FrontProxy | None = None
         self._served: tuple[Leaf, FrontProxy] | None = None
         self._complaint = ""
-        self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
-        self._site: web.SockSite | None = None
-        self._context: ssl.SSLContext | None = None
+        self._listener: Listener | None = None
         self._serving = asyncio.Event()
         self._upkeep_task: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port, the real one even if 0 is configured. Known from `start` on."""
-        assert self._socket is not None
-        return int(self._socket.getsockname()[1])
+        assert self._listener is not None
+        return self._listener.port
 
     async def start(self) -> None:
         """Take the port and return; connections are accepted as soon as certificates are there (`wait_until_serving`).
 
         An API server that is away only delays that. Raises OSError if the port cannot be had.
         """
-        self._socket = _bound_socket(self._config.address, self._config.port)
+        bound = _bound_socket(self._config.address, self._config.port)
         self._runner = web.AppRunner(
             self._application(),
             handle_signals=False,
@@ -112,6 +107,8 @@ class ApiServer:
             auto_decompress=False,
         )
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._listener = Listener(bound, self._runner.server)
         self._upkeep_task = asyncio.create_task(self._keep_up())
 
     async def stop(self) -> None:
@@ -119,11 +116,8 @@ class ApiServer:
         if self._upkeep_task is not None:
             self._upkeep_task.cancel()
             await asyncio.gather(self._upkeep_task, return_exceptions=True)
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
-        if self._socket is not None:
-            self._socket.close()  # before waiting: as long as one copy is open, the kernel accepts
+        if self._listener is not None:
+            await self._listener.stop()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -149,7 +143,7 @@ class ApiServer:
             complaints.append(f"the front proxy's configuration cannot be read: {error}")
         self._complain("; ".join(complaints))
         if self._leaf is not None and self._proxy is not None and self._served != (self._leaf, self._proxy):
-            await self._serve(self._leaf, self._proxy)
+            self._serve(self._leaf, self._proxy)
 
     async def _keep_up(self) -> None:
         while True:
@@ -165,20 +159,14 @@ class ApiServer:
             _log.error("the crypto API %s: %s", "goes on" if self._served else "does not listen yet", complaint)
         self._complaint = complaint
 
-    async def _serve(self, leaf: Leaf, proxy: FrontProxy) -> None:
+    def _serve(self, leaf: Leaf, proxy: FrontProxy) -> None:
         """Accept with this leaf and front proxy from now on.
 
-        Old and new listener share one kernel socket, so no connection is refused in between. Connections from before
-        get an answer to one more request each (`_conclude` closes them).
+        Connections from before get an answer to one more request each (`_conclude` closes them).
         """
-        assert self._runner is not None
-        assert self._socket is not None
-        self._context = server_context(leaf, proxy.client_ca)
-        site = web.SockSite(self._runner, self._socket.dup(), ssl_context=self._context, backlog=_BACKLOG)
-        await site.start()
-        if self._site is not None:
-            await self._site.stop()
-        self._site, self._served = site, (leaf, proxy)
+        assert self._listener is not None
+        self._listener.serve(server_context(leaf, proxy.client_ca))
+        self._served = (leaf, proxy)
         self._serving.set()
         _log.info(
             "the crypto API listens on port %d; its certificate ends %s",
@@ -191,30 +179,24 @@ class ApiServer:
             client_max_size=MAX_REQUEST_BYTES,
             middlewares=[self._conclude, _answer_failures, self._identify],
         )
-        application.add_routes([web.get(path, self._answer_health) for path in _HEALTH_PATHS])
         application.add_routes(discovery.routes())
         application.add_routes(self._resources.routes())
         return application
-
-    async def _answer_health(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok") if self._health() else web.Response(status=503, text="not ok")
 
     @web.middleware
     async def _conclude(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Count the request; close the connection after it if a newer certificate or CA is in force."""
         transport = request.transport
         response = await handler(request)
-        if transport is None or transport.get_extra_info("sslcontext") is not self._context:
+        assert self._listener is not None
+        if transport is None or transport.get_extra_info("sslcontext") is not self._listener.context:
             response.force_close()
-        if request.path not in _HEALTH_PATHS:
-            self._on_request(request.match_info.route.name or "other", response.status)
+        self._on_request(request.match_info.route.name or "other", response.status)
         return response
 
     @web.middleware
     async def _identify(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Nobody but the front proxy gets past this, except to the health paths."""
-        if request.path in _HEALTH_PATHS:
-            return await handler(request)
+        """Nobody but the front proxy gets past this."""
         assert self._proxy is not None  # nothing listens before it is known
         identity.require_front_proxy(request.transport, self._proxy)
         request[PRINCIPAL] = identity.principal(request.headers, self._proxy)

@@ -8,7 +8,7 @@ from strongroom.apiserver.certificates import Leaf
 
 
 def server_context(leaf: Leaf, client_ca: str) -> ssl.SSLContext:
-    """A server context that shows `leaf` and verifies a client's certificate, if it sends one, against `client_ca`.
+    """A server context that shows `leaf` and takes only clients with a certificate that `client_ca` signed.
 
     Sessions are not resumed, so every connection proves its certificate against the CA of this very context.
     """
@@ -16,7 +16,7 @@ def server_context(leaf: Leaf, client_ca: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=client_ca)
     # The ssl module takes a certificate by path alone.
     descriptor = os.memfd_create("strongroom-serving-certificate", os.MFD_CLOEXEC)

@@ -8,18 +8,19 @@ so changing, removing or reordering lines of a chain shows. A chain lives as lon
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from io import RawIOBase
+from typing import Any, Final
 
 import msgspec
 
 from strongroom.audit.record import Entry, Outcome, uuid7
+from strongroom.config import ConfigurationError
 from strongroom.errors import Reason, StrongroomError
 
 _log = logging.getLogger(__name__)
 
+_STDOUT: Final = 1
 FIRST_HASH = "0" * 64
 """`prevHash` of a chain's first record."""
 
@@ -32,13 +33,17 @@ class Journal:
     """
 
     def __init__(
-        self, *, strict: bool, file: str = "", stdout: BinaryIO | None = None, on_record: Callable[[str], None]
+        self, *, strict: bool, file: str = "", stdout: RawIOBase | None = None, on_record: Callable[[str], None]
     ) -> None:
         self._strict = strict
-        self._outputs: list[BinaryIO] = [stdout or sys.stdout.buffer]
+        # Unbuffered: a line that could not be written must not come out later, when its operation was refused.
+        self._outputs = [_Output(stdout or os.fdopen(_STDOUT, "wb", buffering=0, closefd=False))]
         if file:
-            descriptor = os.open(Path(file), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._outputs.append(os.fdopen(descriptor, "ab"))
+            try:
+                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise ConfigurationError(f"{file}: cannot be opened: {error.strerror} - at `$.audit.file`") from None
+            self._outputs.append(_Output(os.fdopen(descriptor, "ab", buffering=0)))
         self._on_record = on_record
         self._chain = str(uuid7())
         self._sequence = 0
@@ -53,24 +58,19 @@ class Journal:
         outcome = Outcome.DENIED if error.reason is Reason.ACCESS_DENIED else Outcome.FAILURE
         try:
             self._write(entry.as_record(outcome, error.reason, error.ckr))
-        except StrongroomError:
-            _log.exception("the audit record of a refused operation could not be written")
+        except StrongroomError as unwritten:
+            _log.error("a refused operation went unrecorded: %s", unwritten)
 
     def _write(self, record: dict[str, Any]) -> None:
         record |= {"chain": self._chain, "sequence": self._sequence, "prevHash": self._previous}
         canonical = _canonical(record)
         digest = hashlib.sha256(canonical).hexdigest()
         line = canonical[:-1] + b',"hash":"' + digest.encode() + b'"}\n'
-        failure = ""
-        for output in self._outputs:
-            try:
-                output.write(line)
-                output.flush()
-            except (OSError, ValueError) as error:
-                failure = type(error).__name__
-        # A line that failed keeps its place: what a full disk left in the buffer comes out once there is room.
-        self._sequence += 1
-        self._previous = digest
+        failures = [failure for output in self._outputs if (failure := output.write(line))]
+        if len(failures) < len(self._outputs):  # a line that is out somewhere has its place in the chain
+            self._sequence += 1
+            self._previous = digest
+        failure = ", ".join(failures)
         self._on_record("failed" if failure else record["outcome"])
         if failure and self._strict:
             raise StrongroomError(
@@ -80,6 +80,27 @@ class Journal:
             )
         if failure:
             _log.error("an audit record could not be written: %s", failure)
+
+
+class _Output:
+    """One place lines go to."""
+
+    def __init__(self, stream: RawIOBase) -> None:
+        self._stream = stream
+        self._torn = False
+
+    def write(self, line: bytes) -> str:
+        """Write the whole line; the kind of failure if that is not possible, empty if it is."""
+        rest = memoryview(b"\n" + line if self._torn else line)  # after half a line, this one still starts a line
+        written = 0
+        try:
+            while written < len(rest):
+                written += self._stream.write(rest[written:]) or 0
+        except (OSError, ValueError) as error:
+            self._torn = self._torn or written > 0
+            return type(error).__name__
+        self._torn = False
+        return ""
 
 
 def record_hash(record: dict[str, Any]) -> str:

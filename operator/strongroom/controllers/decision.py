@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from strongroom.errors import Healing, Reason
+from strongroom.errors import Reason
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.secretfacts import SecretFacts
 
@@ -51,14 +51,7 @@ def decide(snapshot: Snapshot) -> Action:
     # The same spec was applied before, for instance before it was suspended, and nobody touched the Secret.
     if secret.applied and in_sync:
         return Action.CONFIRM
-    # Failed for good, and nothing it depends on has changed.
-    if secret.observed and not secret.ready and not snapshot.released and _is_final(secret.reason):
+    # Nothing it depends on has changed, and trying again would cost the HSM: a bad ciphertext stays one.
+    if secret.observed and secret.reason == Reason.INVALID_CIPHERTEXT and not snapshot.released:
         return Action.IGNORE
     return Action.UNSEAL
-
-
-def _is_final(reason: str) -> bool:
-    """Whether only a change of the object or of its key helps, so that trying again is in vain."""
-    if reason == Reason.INVALID_CIPHERTEXT:
-        return True
-    return reason in Reason.__members__.values() and Reason(reason).healing is Healing.OBJECT

@@ -157,18 +157,18 @@ class EncryptedSecretReconciler:
         secret = self._secrets.get(key)
         if secret is None:
             return "gone"
-        released = self.parking.take_released(key)
+        released = self.parking.is_released(key)
         snapshot = Snapshot(secret, self._targets.get(key), self._watching, released)
         action = decision.decide(snapshot)
         match action:
             case Action.IGNORE:
                 self._settle(secret)
             case Action.SUSPEND:
-                self._forget(key)
                 await self._write_status(secret, _suspended(secret), ready=secret.applied)
-            case Action.CONFIRM:
                 self._forget(key)
+            case Action.CONFIRM:
                 await self._write_status(secret, _ready(secret), ready=True)
+                self._forget(key)
             case Action.UNSEAL:
                 return await self._unseal(secret, released=released)
             case _ as unreachable:
@@ -178,13 +178,14 @@ class EncryptedSecretReconciler:
     async def _unseal(self, secret: EncryptedSecret, *, released: bool) -> str:
         denial = self._permission_room.standing(secret.key, grant_of(secret))
         if denial is not None and not released:  # asked already; only how long it lasts is news
-            await self._report(secret, denial, stalled=self._permission_room.stalled(grant_of(secret)))
+            await self._report(secret, denial)
             return denial.reason.value
         if self._postpone_repair(secret):
             return "postponed"
         if not secret.complete:
             await self._read_blobs(secret)
             return "refreshed"
+        changes = self.parking.changes_of(secret.key_name)
         try:
             decrypted = await self._decrypt(secret)
             try:
@@ -194,13 +195,15 @@ class EncryptedSecretReconciler:
                 for plaintext in decrypted.plaintexts:
                     plaintext.wipe()
         except StrongroomError as error:
-            if not self.parking.park(secret, error):
+            if not self.parking.park(secret, error, changes=changes):
                 await self._report(secret, error)
             return error.reason.value
-        self._targets.put(facts)
-        self._forget(secret.key)
+        if self._watching:
+            self._targets.put(facts)
         repaired = secret.ready and secret.observed and secret.applied
-        await self._write_status(secret, _ready(secret), ready=True, versions=decrypted.versions)
+        if not await self._write_status(secret, _ready(secret), ready=True, versions=decrypted.versions):
+            self._secrets.refresh(secret.without_blobs())
+        self._forget(secret.key)  # not before: a status that cannot be written must not be a reason to decrypt at once
         versions = ", ".join(str(version) for version in decrypted.versions)
         values = "1 value" if len(data) == 1 else f"{len(data)} values"
         self._recorder.record(
@@ -214,13 +217,6 @@ class EncryptedSecretReconciler:
         return Reason.DECRYPTED.value
 
     async def _decrypt(self, secret: EncryptedSecret) -> Decrypted:
-        secret.check_template(self._denied_metadata)
-        bindings = secret.bindings()
-        if self._watching and secret.observed and secret.reason == Reason.TARGET_NOT_OWNED:
-            # Nothing is decrypted again before the Secret in the way is gone or handed over.
-            target = await self._writer.look(secret.key)
-            if target is not None:
-                require_ownable(secret, target)
         caller = Caller(
             Principal.service_account(secret.key.namespace, secret.service_account),
             Permission.USE,
@@ -228,6 +224,17 @@ class EncryptedSecretReconciler:
             Source(via="Controller"),
             on_behalf_of=secret.reference,
         )
+        try:
+            secret.check_template(self._denied_metadata)
+            bindings = secret.bindings()
+        except StrongroomError as error:
+            self._service.record_refusal(caller, secret.key_name, error)
+            raise
+        if self._watching and secret.observed and secret.reason == Reason.TARGET_NOT_OWNED:
+            # Nothing is decrypted again before the Secret in the way is gone or handed over.
+            target = await self._writer.look(secret.key)
+            if target is not None:
+                require_ownable(secret, target)
         items = [
             DecryptItem(bindings[data_key], text, where=f"spec.encryptedData[{data_key}]")
             for data_key, text in secret.encrypted_data.items()
@@ -276,10 +283,13 @@ class EncryptedSecretReconciler:
             self._repairs[secret.key] = count + 1, now
         return False
 
-    async def _report(self, secret: EncryptedSecret, error: StrongroomError, *, stalled: bool | None = None) -> None:
+    async def _report(self, secret: EncryptedSecret, error: StrongroomError) -> None:
         """Say in status, and once as an Event, why there is no Secret of this generation."""
-        if stalled is None and error.reason.healing is Healing.PERMISSION:
-            stalled = self._permission_room.stalled(grant_of(secret))
+        stalled = None
+        if error.reason.healing is Healing.PERMISSION:
+            # After a restart the clock of the denial starts anew, but what was Stalled stays so.
+            still = secret.observed and secret.stalled and secret.reason == error.reason
+            stalled = still or self._permission_room.stalled(grant_of(secret))
         new = conditions.not_ready(error.reason, str(error), secret.generation, stalled=stalled)
         if await self._write_status(secret, new, ready=False):
             self._recorder.record(
@@ -304,7 +314,8 @@ class EncryptedSecretReconciler:
             },
             new_conditions=new,
         )
-        if written is not None:  # our own write is no news
+        if written is not None and written.generation == secret.generation:
+            # Our own write is no news. Over a spec that was changed meanwhile it is: the watch brings that.
             current = replace(secret, status=written.status, resource_version=written.resource_version)
             self._secrets.put(current.without_blobs() if current.ready else current)
         return written is not None

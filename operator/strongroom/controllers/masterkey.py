@@ -15,7 +15,6 @@ from strongroom.audit.journal import Journal
 from strongroom.audit.record import Entry, EventName
 from strongroom.controllers.statuswriter import StatusWriter
 from strongroom.controllers.store import Store
-from strongroom.controllers.waiting import WaitingRoom
 from strongroom.controllers.workqueue import WorkQueue
 from strongroom.errors import Healing, Reason, StrongroomError
 from strongroom.events import EventRecorder, EventType
@@ -28,7 +27,7 @@ from strongroom.metrics import Metrics
 from strongroom.model import conditions, masterkey
 from strongroom.model.conditions import Condition
 from strongroom.model.ids import KeyId, KeyVersionRef, ObjectKey
-from strongroom.model.keys import VersionState
+from strongroom.model.keys import KeyState, VersionState
 from strongroom.model.labels import KMS_API_VERSION, MASTER_KEY_KIND
 from strongroom.model.masterkey import MasterKey
 from strongroom.model.principal import ObjectReference
@@ -37,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_STEPS: Final = 5
 """Intent, generation, publication, and a look between them; more means that something else writes too."""
+_SLOW_RETRY_SECONDS: Final = 300.0
 _ALGORITHM_NAME: Final = "AES_256_GCM"
 
 
@@ -68,16 +68,17 @@ class MasterKeyReconciler:
         self._metrics = metrics
         self._status = StatusWriter(kube, on_write=lambda kind: metrics.status_writes.labels(kind).inc())
         self._keys: Store[MasterKey] = Store()
-        self._waiting_for_token: WaitingRoom[str] = WaitingRoom()
         depth = metrics.queue_depth.labels(MASTER_KEY_KIND)
         self.queue = WorkQueue(self._reconcile, workers=1, on_depth=depth.set)
 
     def observe(self, key: MasterKey) -> bool:
-        """Take in a state of a CustomerMasterKey; True if it is news, which is then looked at."""
-        news = self._keys.put(key)
-        if news:
-            self.queue.add(key.key)
-        return news
+        """Take in a state of a CustomerMasterKey; news is looked at. True if it changes what operations may do, so
+        that whatever waits for the key should be tried again."""
+        before = self._keys.get(key.key)
+        if not self._keys.put(key):
+            return False
+        self.queue.add(key.key)
+        return before is None or _decisive(before) != _decisive(key)
 
     def observe_gone(self, key: ObjectKey, resource_version: int) -> bool:
         """Take in a deletion; True if it is news. The material stays in the token."""
@@ -98,8 +99,9 @@ class MasterKeyReconciler:
 
     def token_available(self, token: str) -> None:
         """A token answers again: look at its keys."""
-        for key in self._waiting_for_token.release(token):
-            self.queue.add(key)
+        for key in self._keys:
+            if key.hsm == token:
+                self.queue.add(key.key)
 
     async def _reconcile(self, queue_key: ObjectKey) -> None:
         """Called by the queue, one key at a time: generation is serial by design."""
@@ -109,6 +111,8 @@ class MasterKeyReconciler:
                 key = masterkey.parse(await self._kube.get(paths.master_key(name)))
                 if key.deleting or not await self._step(key):
                     break
+            else:
+                self.queue.retry(queue_key)
         except ApiError as error:
             if error.status == 404:
                 self.queue.forget(queue_key)
@@ -132,8 +136,7 @@ class MasterKeyReconciler:
                     await self._generate(key, token, ref)
                     return True
                 case Publish():
-                    if step.adopted:
-                        await self._adopt(key, token, step)
+                    await self._accept(key, token, step)
                     await self._publish(key, token, step)
                 case Refuse(error):
                     raise error
@@ -141,10 +144,10 @@ class MasterKeyReconciler:
                     assert_never(unreachable)
         except StrongroomError as error:
             await self._report(key, error)
-            if error.reason.healing is Healing.TOKEN and not self._is_available(key.hsm):
-                self._waiting_for_token.enter(queue_key, key.hsm)
-            elif error.reason.healing in (Healing.RETRY, Healing.TOKEN):
+            if error.reason.healing is Healing.RETRY or self._is_back(error, key):
                 self.queue.retry(queue_key)
+            else:
+                self.queue.add_after(queue_key, _SLOW_RETRY_SECONDS)  # someone may mend the token by its own tools
             return False
         self.queue.forget(queue_key)
         return False
@@ -158,6 +161,10 @@ class MasterKeyReconciler:
                 hint="Name one of them, or add it to `hsms` in the operator's configuration",
             )
         return token
+
+    def _is_back(self, error: StrongroomError, key: MasterKey) -> bool:
+        """Whether the token that was away has come back meanwhile."""
+        return error.reason.healing is Healing.TOKEN and self._is_available(key.hsm)
 
     def _is_available(self, hsm: str) -> bool:
         token = self._tokens.get(hsm)
@@ -184,14 +191,20 @@ class MasterKeyReconciler:
         except StrongroomError as error:
             self._journal.refusal(entry, error)
             raise
-        self._journal.success(entry)
-        self._event(key, "KeyCreated", f"Generated version {ref.version} of key id {ref.key_id} in HSM {key.hsm}")
 
-    async def _adopt(self, key: MasterKey, token: Token, step: Publish) -> None:
-        """Existing material must behave like ours before it is used."""
+    async def _accept(self, key: MasterKey, token: Token, step: Publish) -> None:
+        """Material must behave as it should before its first use, whoever made it and whatever crashed meanwhile; and
+        that it is there now is recorded before anything can be done with it."""
         for material in step.materials:
-            await token.verify(material.ref)
-        self._journal.success(self._entry(EventName.ADOPT_KEY, key, step.materials[-1].ref))
+            if not key.has_version(material.ref.version):
+                await token.verify(material.ref)
+        ref = step.materials[-1].ref
+        if key.pending is not None:
+            self._journal.success(self._entry(EventName.CREATE_KEY, key, ref))
+            self._event(key, "KeyCreated", f"Generated version {ref.version} of key id {ref.key_id} in HSM {key.hsm}")
+        if not step.adopted:
+            return
+        self._journal.success(self._entry(EventName.ADOPT_KEY, key, ref))
         shared = ", shared with another owner: it is never rotated or destroyed here" if step.shared else ""
         self._event(key, Reason.KEY_ADOPTED.value, f"Adopted key id {step.key_id} found in HSM {key.hsm}{shared}")
 
@@ -209,7 +222,7 @@ class MasterKeyReconciler:
         ]
         fields = {
             "keyId": str(step.key_id),
-            "state": key.spec_state.value,
+            "state": (key.spec_state or KeyState.CREATING).value,
             "currentVersion": newest,
             "versions": versions,
             "shared": True if step.shared else None,
@@ -223,15 +236,15 @@ class MasterKeyReconciler:
                 "certification": self._certifications[key.hsm],
             },
         }
-        before = key.status.get("state")
+        self._record_state_change(key)
         message = f"key id {step.key_id}, version {newest}, is ready in HSM {key.hsm}"
         new = conditions.ready(Reason.KEY_READY, message, key.generation)
-        if await self._write(key, fields, new, resource_version=str(key.resource_version)):
-            self._report_state_change(key, str(before or ""))
+        await self._write(key, fields, new, resource_version=str(key.resource_version))
 
-    def _report_state_change(self, key: MasterKey, before: str) -> None:
-        after = key.spec_state.value
-        if before in ("", "Creating", after):
+    def _record_state_change(self, key: MasterKey) -> None:
+        """Before status says so: what cannot be recorded is tried again."""
+        before, after = str(key.status.get("state") or ""), key.state.value
+        if before in ("", KeyState.CREATING, after) or key.state is KeyState.CREATING:
             return
         entry = self._entry(EventName.CHANGE_KEY_STATE, key, None)
         entry.detail = {"from": before, "to": after}
@@ -242,6 +255,8 @@ class MasterKeyReconciler:
         """Say why the key is not ready. What was published stays: blobs still name it."""
         _log.warning("master key %s: %s", key.name, error)
         kept = {name: value for name, value in key.status.items() if name not in ("observedGeneration", "conditions")}
+        if key.state is not KeyState.CREATING:  # it holds for operations, whether or not the HSM is there
+            kept["state"] = key.state.value
         new = conditions.not_ready(error.reason, str(error), key.generation)
         if await self._write(key, kept, new):
             self._event(key, error.reason.value, str(error), EventType.WARNING)
@@ -270,6 +285,11 @@ class MasterKeyReconciler:
     def _event(self, key: MasterKey, reason: str, note: str, type_: EventType = EventType.NORMAL) -> None:
         reference = ObjectReference(KMS_API_VERSION, MASTER_KEY_KIND, "", key.name, key.uid, key.generation)
         self._recorder.record(reference, type_, reason=reason, action="Reconcile", note=note)
+
+
+def _decisive(key: MasterKey) -> tuple[object, ...]:
+    """What of a key decides about operations."""
+    return key.uid, key.hsm, key.key_spec, key.spec_state, key.key_id, key.versions
 
 
 def _created_at(key: MasterKey, ref: KeyVersionRef, label: KeyLabel | None) -> str:

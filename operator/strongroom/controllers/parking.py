@@ -6,12 +6,16 @@ from typing import Final, assert_never
 
 from strongroom.controllers.waiting import Grant, PermissionRoom, WaitingRoom
 from strongroom.controllers.workqueue import Lane, WorkQueue
-from strongroom.errors import Healing, StrongroomError
+from strongroom.errors import Healing, Reason, StrongroomError
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import ObjectKey
 
-_SLOW_RETRY_SECONDS: Final = 300.0
+_FOREIGN_SECONDS: Final = 60.0
 """How often a foreign Secret in the way is looked at again: it cannot be watched without watching all Secrets."""
+_REJECTED_SECONDS: Final = 300.0
+"""How often a write that the API server refuses is tried again: each try is a decryption."""
+_QUIET_RETRIES: Final = 3
+"""Tries after a passing failure before the status speaks of it: a worker process that restarts is back in a second."""
 
 
 class Parking:
@@ -29,14 +33,21 @@ class Parking:
         self._by_key: WaitingRoom[str] = WaitingRoom()
         self._by_token: WaitingRoom[str] = WaitingRoom()
         self._released: set[ObjectKey] = set()
+        self._changes: dict[str, int] = {}
 
-    def park(self, secret: EncryptedSecret, error: StrongroomError) -> bool:
+    def changes_of(self, key_name: str) -> int:
+        """How often the key has changed: to be asked before a try, and told to `park` after it."""
+        return self._changes.get(key_name, 0)
+
+    def park(self, secret: EncryptedSecret, error: StrongroomError, *, changes: int) -> bool:
         """Put the object where its failure can heal. True if it will be tried again at once, so that a status about
-        it would be old news."""
+        it would be old news. `changes`: see `changes_of`; a key that changed during the try wakes nobody later."""
         self.leave(secret.key)
         match error.reason.healing:
             case Healing.RETRY:
-                self._queue.retry(secret.key)
+                failures = self._queue.retry(secret.key)
+                passing = error.reason in (Reason.UNAVAILABLE, Reason.THROTTLED)
+                return passing and failures <= _QUIET_RETRIES
             case Healing.PERMISSION:
                 self._permission.enter(secret.key, grant_of(secret), error)
             case Healing.TOKEN:
@@ -44,10 +55,14 @@ class Parking:
                 if available:  # it came back while the request failed
                     return self._queue.retry(secret.key) <= _QUIET_RETRIES
                 self._by_token.enter(secret.key, token)
+                self.wait_for_key(secret)  # which may move to another token
             case Healing.KEY:
+                if changes != self.changes_of(secret.key_name):
+                    return self._queue.retry(secret.key) <= _QUIET_RETRIES
                 self.wait_for_key(secret)
             case Healing.SECRET:
-                self._queue.add_after(secret.key, _SLOW_RETRY_SECONDS)
+                foreign = error.reason is Reason.TARGET_NOT_OWNED
+                self._queue.add_after(secret.key, _FOREIGN_SECONDS if foreign else _REJECTED_SECONDS)
             case Healing.OBJECT:
                 pass
             case _ as unreachable:
@@ -60,12 +75,14 @@ class Parking:
 
     def leave(self, key: ObjectKey) -> None:
         """The object is well, gone, or about to be judged anew."""
+        self._released.discard(key)
         self._by_key.leave(key)
         self._by_token.leave(key)
         self._permission.leave(key)
 
     def key_changed(self, key_name: str) -> None:
         """A CustomerMasterKey is not as it was: whatever waits for it is tried again."""
+        self._changes[key_name] = self.changes_of(key_name) + 1
         self.release(self._by_key.release(key_name))
 
     def token_available(self, token: str) -> None:
@@ -78,18 +95,11 @@ class Parking:
         for key in keys:
             self._queue.add(key, Lane.BACKLOG)
 
-    def take_released(self, key: ObjectKey) -> bool:
-        """Whether what the object waited for has changed since it was last asked; asking takes the answer away."""
-        if key in self._released:
-            self._released.discard(key)
-            return True
-        return False
+    def is_released(self, key: ObjectKey) -> bool:
+        """Whether what the object waited for has changed since it was last judged."""
+        return key in self._released
 
 
 def grant_of(secret: EncryptedSecret) -> Grant:
     """The permission that the object needs."""
     return Grant(secret.key.namespace, secret.service_account, secret.key_name)
-
-
-_QUIET_RETRIES: Final = 3
-"""Tries after a passing failure before the status speaks of it: a worker process that restarts is back in a second."""

@@ -42,8 +42,9 @@ class Relister:
         self._wanted = asyncio.Event()
 
     def trigger(self) -> None:
-        """List soon: a watch may have lost something."""
+        """List soon, and once more when the watches have begun: one may have lost something."""
         self._wanted.set()
+        asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._wanted.set)
 
     async def barrier(self) -> dict[ObjectKey, int]:
         """Return when complete lists of all kinds are in, however long the API server takes."""
@@ -96,7 +97,7 @@ class Relister:
                     await self._secrets.refresh(key)
                 except ApiError as error:
                     _log.info("%s could not be read: %s", key, error)
-                    self.trigger()
+                    self._wanted.set()
                     return
 
 

@@ -17,7 +17,7 @@ from strongroom.kube.client import METADATA_LIST_ONLY, METADATA_ONLY, ApiError, 
 from strongroom.model import secretfacts
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import ObjectKey
-from strongroom.model.labels import ADOPT_ANNOTATION
+from strongroom.model.labels import ADOPT_ANNOTATION, OPERATOR_POLICY
 from strongroom.model.plaintext import Plaintext
 from strongroom.model.secretfacts import SecretFacts
 
@@ -122,7 +122,7 @@ class SecretWriter:
             raise
         raise StrongroomError(
             Reason.OPERATOR_FORBIDDEN,
-            "Secrets are not watched, and the admission policy strongroom-operator-secrets is not in force: an "
+            f"Secrets are not watched, and the admission policy {OPERATOR_POLICY} is not in force: an "
             "existing Secret is not changed, because nothing would keep a foreign one safe",
             hint="Install the chart with admissionPolicy.restrictOperator, or with secrets.driftWatch",
         )

@@ -17,6 +17,8 @@ class Written:
 
     status: Mapping[str, Any]
     resource_version: int
+    generation: int
+    """Of the object under it: newer than the one judged if its spec was changed meanwhile."""
 
 
 class StatusWriter:
@@ -58,7 +60,7 @@ class StatusWriter:
                 accept=METADATA_ONLY,
             )
         except ApiError as error:
-            if error.status == 422 and not error.fields:  # a test failed
+            if error.test_failed:
                 if resource_version:
                     raise ApiError(409, "Conflict") from error
                 return None
@@ -66,4 +68,5 @@ class StatusWriter:
                 return None
             raise
         self._on_write(kind)
-        return Written(status, int(answer["metadata"]["resourceVersion"]))
+        metadata = answer["metadata"]
+        return Written(status, int(metadata["resourceVersion"]), metadata["generation"])

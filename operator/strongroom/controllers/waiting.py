@@ -139,6 +139,9 @@ class PermissionRoom:
             except StrongroomError as error:
                 _log.info("a permission could not be reviewed: %s", error)
                 continue
+            except Exception as error:  # whatever it is, the objects that wait must not be forgotten
+                _log.error("a permission could not be reviewed: %s", type(error).__name__)
+                continue
             if granted:
                 break
             if not stalled and time.monotonic() - denial.since >= STALLED_AFTER_SECONDS:

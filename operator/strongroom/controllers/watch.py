@@ -36,6 +36,8 @@ MANAGED_SELECTOR: Final = f"{MANAGED_LABEL}=true"
 _RESTART_SECONDS: Final = (0.5, 5.0)
 """Bounds of the pause before Kopf is started anew."""
 _PROBE_SECONDS: Final = 2.0
+_REQUEST_SECONDS: Final = 60
+_STOP_SECONDS: Final = 5.0
 _WATCH_SECONDS: Final = 300
 """How long the API server keeps one watch open."""
 
@@ -79,6 +81,7 @@ class Watches:
         self._on_restart = on_restart
         self._events: deque[WatchEvent] = deque()
         self._stop = threading.Event()
+        self._stop_kopf: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -88,9 +91,15 @@ class Watches:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Stop watching; returns when the thread has ended."""
+        """Stop watching; returns when the thread has ended, or after a few seconds: it ends with the process."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join)
+        self._stop_kopf()
+        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        """Whether events can come; not before `start`."""
+        return self._thread.is_alive()
 
     # In Kopf's thread
 
@@ -98,16 +107,18 @@ class Watches:
         asyncio.run(self._supervise())
 
     async def _supervise(self) -> None:
+        loop, stop_flag = asyncio.get_running_loop(), asyncio.Event()
+        self._stop_kopf = lambda: loop.call_soon_threadsafe(stop_flag.set)
         first = True
         while not self._stop.is_set():
-            await self._until_served()
-            if not first:
-                self._in_our_loop(self._on_restart)
-            first = False
             try:
+                await self._until_served()
+                if not first:
+                    self._in_our_loop(self._on_restart)
+                first = False
                 await kopf.operator(
                     registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True,
-                    stop_flag=self._stop,
+                    stop_flag=stop_flag,
                 )  # fmt: skip
             except Exception as error:
                 _log.warning("the watches ended (%s) and are started anew", type(error).__name__)
@@ -172,6 +183,7 @@ class Watches:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._credentials.ssl_context),
             headers={"User-Agent": "strongroom", "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS),  # watches set their own
             middlewares=(authorize,),
             response_class=_Response,
         )
@@ -216,6 +228,9 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    # Otherwise Kopf kills the whole process ten minutes after it has ended.
+    settings.process.ultimate_exiting_timeout = None
+    settings.networking.request_timeout = _REQUEST_SECONDS
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.peering.standalone = True

@@ -121,7 +121,9 @@ class WorkQueue:
                 await self._process(key)
             except asyncio.CancelledError:
                 self._again[key] = Lane.LIVE  # not done: the next run begins with it
-                raise
+                this = asyncio.current_task()
+                if this is not None and this.cancelling():
+                    raise
             except Exception as error:
                 _log.error("processing %s failed: %s", key, type(error).__name__, exc_info=_traceback_only(error))
                 self.retry(key)

@@ -32,20 +32,21 @@ class KeyReader:
         self._kube = kube
         self._monotonic = monotonic
         self._reads: dict[str, _Read] = {}
-        self._reading: dict[str, asyncio.Task[MasterKey]] = {}
+        self._reading: dict[str, tuple[asyncio.Task[MasterKey], float]] = {}
 
     async def get(self, name: str, *, max_age: float = API_MAX_AGE_SECONDS) -> MasterKey:
         """The key as it stood at most `max_age` seconds ago.
 
         Raises StrongroomError: KeyNotFound, or Unavailable if the API server does not answer; the caller then refuses.
         """
+        now = self._monotonic()
         cached = self._reads.get(name)
-        if cached and self._monotonic() - cached.at <= max_age:
+        if cached and now - cached.at <= max_age:
             return cached.key
-        task = self._reading.get(name)
-        if task is None:
-            task = asyncio.create_task(self._read(name))
-            self._reading[name] = task
+        task, started = self._reading.get(name, (None, now))
+        if task is None or now - started > max_age:  # a read that began long ago may answer with what held then
+            task = asyncio.create_task(self._read(name, now))
+            self._reading[name] = task, now
         return await asyncio.shield(task)
 
     def forget(self, name: str) -> None:
@@ -63,9 +64,8 @@ class KeyReader:
             raise _unavailable("master keys", error) from error
         return keys
 
-    async def _read(self, name: str) -> MasterKey:
-        this = asyncio.current_task()
-        started = self._monotonic()  # the age counts from before the request: the answer is at least as new
+    async def _read(self, name: str, started: float) -> MasterKey:
+        """The age counts from before the request: the answer is at least as new."""
         try:
             key = masterkey.parse(await self._kube.get(paths.master_key(name)))
         except ApiError as error:
@@ -77,7 +77,8 @@ class KeyReader:
                 ) from error
             raise _unavailable(f"the CustomerMasterKey {name!r}", error) from error
         finally:
-            current = self._reading.get(name) is this
+            reading = self._reading.get(name)
+            current = reading is not None and reading[0] is asyncio.current_task()
             if current:
                 del self._reading[name]
         if current:  # not forgotten meanwhile: what was read may be shared

@@ -59,14 +59,22 @@ class Ledger:
 
     async def _add_block(self, key: KeyVersionRef) -> int:
         config_map = await self._read(key.key_id)
-        ledger: dict[str, Any] = json.loads(config_map["data"][_FIELD])
-        version = ledger["versions"].setdefault(str(key.version), {"encryptions": 0})
+        try:
+            ledger: dict[str, Any] = json.loads(config_map["data"][_FIELD])
+            version = ledger["versions"].setdefault(str(key.version), {"encryptions": 0})
+            version["encryptions"] = int(version["encryptions"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise StrongroomError(
+                Reason.UNAVAILABLE,
+                f"the ledger {config_map['metadata']['name']} in namespace {self._namespace} cannot be read",
+                hint="Restore the ConfigMap: without it nobody knows how much the key has encrypted",
+            ) from None
         if version["encryptions"] + ENCRYPTIONS_BLOCK > ENCRYPTIONS_LIMIT:
             raise StrongroomError(
                 Reason.KEY_EXHAUSTED,
                 f"version {key.version} of key {key.key_id} has encrypted {version['encryptions']} values, the most "
                 "that random nonces allow",
-                hint="Rotate the key",
+                hint="Encrypt under a new CustomerMasterKey",
             )
         version["encryptions"] += ENCRYPTIONS_BLOCK
         config_map["data"][_FIELD] = json.dumps(ledger, sort_keys=True)

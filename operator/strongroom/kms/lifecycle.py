@@ -28,7 +28,8 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The token holds exactly what status should say. `adopted` if this object did not create it."""
+    """The token holds exactly what status should say. `adopted` if this object did not create it. Versions that status
+    does not name yet must be verified before they are published."""
 
     key_id: KeyId
     materials: tuple[KeyMaterial, ...]
@@ -53,11 +54,11 @@ def plan(key: MasterKey, materials: Sequence[KeyMaterial], cluster: str) -> Step
     if not key.supported:
         return _refuse(
             Reason.UNSUPPORTED_FORMAT,
-            f"spec.keySpec {key.key_spec!r} is unknown to this version of the operator",
-            "Use AES_256, or upgrade the operator",
+            f"spec.keySpec {key.key_spec!r} or spec.state is unknown to this version of the operator",
+            "Use AES_256 and Enabled, Disabled or Archived, or upgrade the operator",
         )
     if key.key_id is not None:
-        return _known(key, key.key_id, materials)
+        return _known(key, key.key_id, materials, cluster)
     if key.pending is not None:
         return _pending(KeyVersionRef(key.pending.key_id, key.pending.version), materials)
     if key.requested_key_id is not None:
@@ -65,9 +66,14 @@ def plan(key: MasterKey, materials: Sequence[KeyMaterial], cluster: str) -> Step
     return _by_label(key, materials, cluster)
 
 
-def _known(key: MasterKey, key_id: KeyId, materials: Sequence[KeyMaterial]) -> Step:
-    """Published before: every version must still be there, once."""
-    found = _of(key_id, materials)
+def _known(key: MasterKey, key_id: KeyId, materials: Sequence[KeyMaterial], cluster: str) -> Step:
+    """Published before: every version must still be there, once. Versions that status does not name count only if
+    they are marked as this key's own, or if the key is shared and made elsewhere."""
+    found = tuple(
+        material
+        for material in _of(key_id, materials)
+        if key.shared or key.has_version(material.ref.version) or _is_own(key, material, cluster)
+    )
     if conflict := _twins(found):
         return conflict
     present = {material.ref.version for material in found}

@@ -170,6 +170,10 @@ class CryptoService:
         # (7)
         return Decrypted(versions, plaintexts)
 
+    def record_refusal(self, caller: Caller, key_name: str, error: StrongroomError) -> None:
+        """Audit a decryption that is refused before it comes here, because the object that asks for it is wrong."""
+        self._journal.refusal(Entry(EventName.DECRYPT, caller, key_name=key_name), error)
+
     async def _authorize(self, entry: Entry, caller: Caller, key_name: str, bindings: Sequence[Binding]) -> None:
         """The reconciler's permission is the namespace's, whatever the scope; who calls the API with scope Cluster
         makes or opens values that are good everywhere, so needs the permission everywhere."""
@@ -187,10 +191,6 @@ class CryptoService:
         key = await self._keys.get(name, max_age=max_age)
         entry.key_id = str(key.key_id or "")
         entry.hsm = key.hsm
-        if not key.supported:
-            raise StrongroomError(
-                Reason.UNSUPPORTED_FORMAT, f"the key {name!r} is of spec {key.key_spec!r}, unknown to this version"
-            )
         reason = keys.refusal(key.state, operation)
         if reason is not None:
             raise StrongroomError(
@@ -214,7 +214,8 @@ class CryptoService:
         refusal = error if isinstance(error, StrongroomError) else StrongroomError(Reason.INTERNAL, "interrupted")
         if refusal.reason is not Reason.AUDIT_UNAVAILABLE:
             self._journal.refusal(entry, refusal)
-        self._on_operation(operation, entry.key_name, refusal.reason.value)
+        # Names of keys that do not exist are whatever the caller writes: they are no metric labels.
+        self._on_operation(operation, entry.key_name if entry.key_id else "", refusal.reason.value)
         raise error
 
 

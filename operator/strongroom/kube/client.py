@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One aiohttp session to the API server, with typed errors that hold nothing secret."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum, unique
 from typing import Any, Final
@@ -9,13 +10,16 @@ import aiohttp
 import msgspec
 
 from strongroom.kube.credentials import Credentials
-from strongroom.model.labels import FIELD_MANAGER
+from strongroom.model.labels import FIELD_MANAGER, OPERATOR_POLICY
 
 JsonObject = dict[str, Any]
 
 PAGE_SIZE: Final = 500
 """Objects a LIST page; kube-apiserver's own clients use the same."""
 _REQUEST_TIMEOUT_SECONDS: Final = 30.0
+_LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+_REASON: Final = re.compile(r"[A-Za-z]{1,64}")
+_FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]/~-]{1,253}")
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST_ONLY: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Accept headers by which the API server answers without spec, data or status."""
@@ -34,8 +38,8 @@ class ApiError(Exception):
 
     Holds the code, the machine-readable reason and the paths of the fields at fault; never the message, because the
     API server's own messages can quote what was sent (an invalid dockerconfigjson does).
-    `by_policy`: a ValidatingAdmissionPolicy refused; `by_rbac`: our own permissions do not suffice. `retry_after` is in
-    seconds.
+    `by_policy`: the admission policy for the operator's own writes refused; `by_rbac`: its permissions do not suffice;
+    `test_failed`: a `test` of a JSON Patch did not hold. `retry_after` is in seconds, at most 60.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class ApiError(Exception):
         retry_after: float | None = None,
         by_policy: bool = False,
         by_rbac: bool = False,
+        test_failed: bool = False,
     ) -> None:
         super().__init__(status, reason)
         self.status = status
@@ -55,6 +60,7 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.by_policy = by_policy
         self.by_rbac = by_rbac
+        self.test_failed = test_failed
 
     def __str__(self) -> str:
         where = f" ({', '.join(self.fields)})" if self.fields else ""
@@ -138,10 +144,10 @@ class KubeClient:
         headers = {"Content-Type": content_type} if body is not None else {}
         if accept:
             headers["Accept"] = accept
-        if authorization := self._credentials.authorization():
-            headers["Authorization"] = authorization
         payload = msgspec.json.encode(body) if body is not None else None
         try:
+            if authorization := self._credentials.authorization():
+                headers["Authorization"] = authorization
             async with self._session.request(
                 method, self._credentials.server + path, data=payload, headers=headers, params=params
             ) as response:
@@ -157,21 +163,36 @@ class KubeClient:
         return answer
 
 
+class _Cause(msgspec.Struct):
+    field: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] = []
+
+
+class _Status(msgspec.Struct):
+    """What is read of a Kubernetes Status."""
+
+    reason: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+
 def _error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
-    """Keep what a program may act on; drop every sentence."""
+    """Keep what a program may act on; drop every sentence. A webhook can put any text into reason and fields."""
     try:
-        status = msgspec.json.decode(content, type=dict)
+        status = msgspec.json.decode(content, type=_Status)
     except msgspec.MsgspecError:
-        status = {}
-    details = status.get("details") or {}
-    fields = tuple(str(cause["field"]) for cause in details.get("causes") or [] if cause.get("field"))
-    message = str(status.get("message", ""))
+        status = _Status()
+    causes = status.details.causes if status.details else []
     retry_after = response.headers.get("Retry-After", "")
     return ApiError(
         status=response.status,
-        reason=str(status.get("reason") or response.reason or "Unknown"),
-        fields=fields,
-        retry_after=float(retry_after) if retry_after.isdigit() else None,
-        by_policy="ValidatingAdmissionPolicy" in message,
-        by_rbac=response.status == 403 and "is forbidden: User " in message,
+        reason=status.reason if _REASON.fullmatch(status.reason) else str(response.reason or "Unknown"),
+        fields=tuple(cause.field for cause in causes if _FIELD.fullmatch(cause.field)),
+        retry_after=min(float(retry_after), _LONGEST_RETRY_AFTER_SECONDS) if retry_after.isdigit() else None,
+        by_policy=f"ValidatingAdmissionPolicy '{OPERATOR_POLICY}'" in status.message,
+        by_rbac=response.status == 403 and "is forbidden: User " in status.message,
+        test_failed=response.status == 422 and not causes and "denied" not in status.message,
     )

@@ -81,6 +81,11 @@ class EncryptedSecret:
         """Reason of the Ready condition; empty if there is none yet."""
         return next((c["reason"] for c in self.status.get("conditions") or () if c["type"] == "Ready"), "")
 
+    @property
+    def stalled(self) -> bool:
+        """Whether the status says that only someone's doing will help."""
+        return any(c["type"] == "Stalled" and c["status"] == "True" for c in self.status.get("conditions") or ())
+
     def without_blobs(self) -> "EncryptedSecret":
         """The same with the names of its data keys alone: all that is needed while nothing is to be decrypted."""
         return replace(self, encrypted_data=dict.fromkeys(self.encrypted_data, ""), complete=False)

@@ -24,6 +24,8 @@ ADOPT_ANNOTATION = "strongroom.dev/adopt"
 
 FIELD_MANAGER = "strongroom"
 """Field manager of every write; drift is told by who owns which field."""
+OPERATOR_POLICY = "strongroom-operator-secrets"
+"""The chart's ValidatingAdmissionPolicy for the operator's own writes; its refusals name it."""
 EVENT_SOURCE = "strongroom.dev/operator"
 """reportingController of Events."""
 

@@ -40,7 +40,8 @@ class MasterKey:
     hsm: str
     key_spec: str
     """As written: an unknown one is refused as UnsupportedFormat by whoever acts on it."""
-    spec_state: KeyState
+    spec_state: KeyState | None
+    """None: a word that this version does not know."""
     requested_key_id: KeyId | None
     """`spec.keyId`: existing material to adopt."""
     key_id: KeyId | None
@@ -58,8 +59,11 @@ class MasterKey:
 
     @property
     def state(self) -> KeyState:
-        """The state that decides about operations; Creating until a primary version exists."""
-        return self.spec_state if self.key_id is not None and self.primary is not None else KeyState.CREATING
+        """The state that decides about operations; Creating until a primary version exists, and while the spec holds
+        something that this version does not know."""
+        if self.spec_state is None or not self.supported or self.key_id is None or self.primary is None:
+            return KeyState.CREATING
+        return self.spec_state
 
     @property
     def primary(self) -> KeyVersion | None:
@@ -68,8 +72,8 @@ class MasterKey:
 
     @property
     def supported(self) -> bool:
-        """Whether this operator knows the key's spec."""
-        return self.key_spec in KeySpec.__members__.values()
+        """Whether this operator knows what the spec asks for."""
+        return self.key_spec in KeySpec.__members__.values() and self.spec_state is not None
 
     def has_version(self, version: KeyVersion) -> bool:
         """Whether blobs of this version can be decrypted."""
@@ -82,9 +86,9 @@ class MasterKey:
 
 
 def parse(body: Mapping[str, Any]) -> MasterKey:
-    """Read an object that passed the CRD's schema."""
+    """Read an object that passed the CRD's schema. What its status holds and we cannot read counts as not there, so
+    that one odd object never stops the others."""
     metadata, spec, status = body["metadata"], body["spec"], body.get("status") or {}
-    pending = status.get("pendingVersion")
     return MasterKey(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -93,20 +97,31 @@ def parse(body: Mapping[str, Any]) -> MasterKey:
         deleting="deletionTimestamp" in metadata,
         hsm=spec["hsm"],
         key_spec=spec["keySpec"],
-        spec_state=KeyState(spec["state"]),
+        spec_state=KeyState(spec["state"]) if spec["state"] in KeyState.__members__.values() else None,
         requested_key_id=_key_id(spec.get("keyId")),
         key_id=_key_id(status.get("keyId")),
-        versions=tuple(
-            VersionStatus(
-                KeyVersion(entry["version"]), VersionState(entry["state"]), datetime.fromisoformat(entry["createdAt"])
-            )
-            for entry in status.get("versions") or ()
-        ),
-        pending=PendingVersion(KeyVersion(pending["version"]), KeyId(uuid.UUID(pending["keyId"]))) if pending else None,
+        versions=tuple(filter(None, map(_version, status.get("versions") or ()))),
+        pending=_pending(status.get("pendingVersion") or {}),
         shared=bool(status.get("shared")),
         status=status,
     )
 
 
 def _key_id(text: str | None) -> KeyId | None:
-    return KeyId(uuid.UUID(text)) if text else None
+    try:
+        return KeyId(uuid.UUID(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _version(entry: Mapping[str, Any]) -> VersionStatus | None:
+    try:
+        created_at = datetime.fromisoformat(entry["createdAt"])
+        return VersionStatus(KeyVersion(entry["version"]), VersionState(entry["state"]), created_at)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _pending(entry: Mapping[str, Any]) -> PendingVersion | None:
+    key_id, version = _key_id(entry.get("keyId")), entry.get("version")
+    return PendingVersion(KeyVersion(version), key_id) if key_id is not None and isinstance(version, int) else None

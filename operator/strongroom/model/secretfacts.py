@@ -13,6 +13,9 @@ from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import ObjectKey
 from strongroom.model.labels import ADOPT_ANNOTATION, ENCRYPTED_SECRET_KIND, FIELD_MANAGER, KMS_GROUP
 
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Holds the values of whoever applied the Secret before it was ours, in plain: neither kept nor written again."""
+
 
 @dataclass(frozen=True, slots=True)
 class SecretFacts:
@@ -87,7 +90,9 @@ def parse(body: Mapping[str, Any]) -> SecretFacts:
         deleting="deletionTimestamp" in metadata,
         owners=tuple(metadata.get("ownerReferences") or ()),
         labels=metadata.get("labels") or {},
-        annotations=metadata.get("annotations") or {},
+        annotations={
+            name: value for name, value in (metadata.get("annotations") or {}).items() if name != _LAST_APPLIED
+        },
         own_data=_owned(ours, "f:data"),
         all_data=_owned(entries, "f:data"),
         own_labels=_owned(ours, "f:metadata", "f:labels"),
