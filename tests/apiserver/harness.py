@@ -189,7 +189,6 @@ class Harness:
         self.keys = FakeKeys()
         self.authorizer = FakeAuthorizer()
         self.clock = Clock()
-        self.healthy = True
         self.requests: list[tuple[str, int]] = []
         self.client_burst = client_burst
         self.server = self.new_server()
@@ -203,7 +202,6 @@ class Harness:
             keys=self.keys,  # type: ignore[arg-type]
             authorizer=self.authorizer,  # type: ignore[arg-type]
             kube=self.kube,  # type: ignore[arg-type]
-            health=lambda: self.healthy,
             on_request=lambda verb, code: self.requests.append((verb, code)),
             clock=self.clock,
         )

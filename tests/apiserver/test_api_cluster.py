@@ -165,7 +165,7 @@ def test_refusals_reach_the_user_with_their_text(
 ) -> None:
     caller = grant("strongroom-key-encrypter")
 
-    with pytest.raises(KubectlError, match=r"values\[password\] is 4097 bytes, at most 4096 .*generatedatakey"):
+    with pytest.raises(KubectlError, match=r"values\[password\] is 4097 bytes, at most 4096 "):
         _encrypt(caller, namespace, key, bytes(4097))
     with pytest.raises(KubectlError, match="there is no CustomerMasterKey 'nope'"):
         _encrypt(caller, namespace, "nope", b"x")
@@ -256,13 +256,13 @@ async def test_authority_is_made_and_rotated_with_the_charts_permissions(
 def test_port_of_the_operator_serves_nobody_but_kube_apiserver(key: str, operator: OperatorProcess) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    base = f"https://127.0.0.1:{operator.installation.api_port}"
+    port = operator.installation.api_port
     request = urllib.request.Request(
-        f"{base}/apis/{GROUP_VERSION}/namespaces/default/keys", headers={"X-Remote-User": "system:admin"}
+        f"https://127.0.0.1:{port}/apis/{GROUP_VERSION}/namespaces/default/keys",
+        headers={"X-Remote-User": "system:admin"},
     )
 
-    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+    # kube-apiserver's own requests (availability, discovery, OpenAPI, the users') got through: `key` waited for that.
+    with pytest.raises(OSError) as refused:
         urllib.request.urlopen(request, context=context, timeout=5)
-    refused.value.close()
-    with urllib.request.urlopen(f"{base}/healthz", context=context, timeout=5) as answer:
-        assert answer.status == 200
+    assert not isinstance(refused.value, urllib.error.HTTPError | ConnectionRefusedError | TimeoutError)
