@@ -249,7 +249,7 @@ def test_an_unknown_kind_of_key_is_refused_and_nothing_is_made(
     refused = keys.wait_reason(name, "UnsupportedFormat")
     assert condition(refused, "Stalled")["status"] == "True"
     assert "SM4_128" in condition(refused, "Ready")["message"]
-    assert reason_of(lambda: encrypt(admin, name)) == "UnsupportedFormat"
+    assert reason_of(lambda: encrypt(admin, name)) == "KeyNotReady"
     assert outsider.materials(name=name) == []
 
 

@@ -34,6 +34,10 @@ class FrontProxy:
     headers: frozenset[str]
     """Which of the identity headers above carry an identity; USER_HEADER always does."""
 
+    def authorities(self) -> list[x509.Certificate]:
+        """The certificates in `client_ca`; never empty."""
+        return x509.load_pem_x509_certificates(self.client_ca.encode())
+
 
 async def read(kube: KubeClient) -> FrontProxy:
     """The configuration as it stands. Raises FrontProxyUnusable, ApiError."""

@@ -7,6 +7,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from multidict import CIMultiDictProxy
 
 from strongroom.apiserver.frontproxy import EXTRA_PREFIX, GROUP_HEADER, UID_HEADER, USER_HEADER, FrontProxy
@@ -23,8 +25,7 @@ class Unauthenticated(Exception):
 def require_front_proxy(transport: asyncio.BaseTransport | None, proxy: FrontProxy) -> None:
     """Return if the peer showed a certificate of the front proxy's CA and bears one of its names.
 
-    The TLS layer has verified the certificate, if there is one; without one there is no identity. Raises
-    Unauthenticated.
+    The TLS layer has verified the certificate, by the CA in force at the handshake. Raises Unauthenticated.
     """
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     names = [
@@ -35,6 +36,26 @@ def require_front_proxy(transport: asyncio.BaseTransport | None, proxy: FrontPro
     ]
     if len(names) != 1 or names[0] not in proxy.allowed_names:
         raise Unauthenticated
+
+
+def require_authority_in_force(transport: asyncio.BaseTransport | None, proxy: FrontProxy) -> None:
+    """Return if a CA of `proxy` signed the peer's certificate itself: for connections from before the last change.
+
+    Through an intermediate is not enough: such a peer has to connect again. Raises Unauthenticated.
+    """
+    if transport is None:
+        raise Unauthenticated
+    certificate = x509.load_der_x509_certificate(transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    if not any(_signed(authority, certificate) for authority in proxy.authorities()):
+        raise Unauthenticated
+
+
+def _signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, TypeError, ValueError):  # another key, a kind of key that signs nothing, another name
+        return False
+    return True
 
 
 def principal(headers: CIMultiDictProxy[str], proxy: FrontProxy) -> Principal:

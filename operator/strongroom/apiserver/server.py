@@ -162,7 +162,8 @@ class ApiServer:
     def _serve(self, leaf: Leaf, proxy: FrontProxy) -> None:
         """Accept with this leaf and front proxy from now on.
 
-        Connections from before get an answer to one more request each (`_conclude` closes them).
+        Connections from before get an answer to one more request each (`_conclude` closes them), if a CA in force
+        signed their certificate (`_identify`).
         """
         assert self._listener is not None
         self._listener.serve(server_context(leaf, proxy.client_ca))
@@ -188,8 +189,7 @@ class ApiServer:
         """Count the request; close the connection after it if a newer certificate or CA is in force."""
         transport = request.transport
         response = await handler(request)
-        assert self._listener is not None
-        if transport is None or transport.get_extra_info("sslcontext") is not self._listener.context:
+        if not self._is_current(transport):
             response.force_close()
         self._on_request(request.match_info.route.name or "other", response.status)
         return response
@@ -199,8 +199,15 @@ class ApiServer:
         """Nobody but the front proxy gets past this."""
         assert self._proxy is not None  # nothing listens before it is known
         identity.require_front_proxy(request.transport, self._proxy)
+        if not self._is_current(request.transport):
+            identity.require_authority_in_force(request.transport, self._proxy)
         request[PRINCIPAL] = identity.principal(request.headers, self._proxy)
         return await handler(request)
+
+    def _is_current(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Whether the handshake of this connection was with certificate and CA that are in force now."""
+        assert self._listener is not None
+        return transport is not None and transport.get_extra_info("sslcontext") is self._listener.context
 
 
 def _bound_socket(address: str, port: int) -> socket.socket:

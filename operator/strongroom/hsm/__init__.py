@@ -6,7 +6,7 @@ In the operator's process, without PKCS#11:
     api       Token: seal, open, find, generate, verify; supervises its worker
     values    what goes in and out
     label     CKA_ID and CKA_LABEL of our keys
-    pin       the PIN file, and the memory of a refused PIN
+    pin       the PIN file, and the memory of refused PINs
     process   the worker process and the requests in flight to it
     problems  failures of the worker, worded for people
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from pkcs11 import _pkcs11
+from pkcs11 import TokenFlag, _pkcs11
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.types import Object, Session, Slot
 
@@ -229,25 +229,46 @@ class OpenToken:
         self._library.finalize()
 
 
-def open_token(start: wire.Start) -> OpenToken:
-    """Load, find, log in. The PIN is wiped before this returns or raises. Raises Outcome."""
+class FoundToken:
+    """The one token that was asked for, not logged in."""
+
+    def __init__(self, library: LockedLib, slot: Slot) -> None:
+        self._library = library
+        self._slot = slot
+
+    def log_in(self, pin: bytearray) -> OpenToken:
+        """C_Login, once. The PIN is wiped before this returns or raises. Raises Outcome."""
+        try:
+            anchor = self._slot.get_token().open(rw=True)
+            _login(self._library.functions, handle_of(anchor), pin)
+            token = OpenToken(self._library, self._slot, anchor)
+            if CKM_AES_GCM not in token.mechanisms():
+                raise Outcome(wire.Failure.MECHANISM_MISSING)
+        except PKCS11Error as error:
+            raise Outcome(wire.Failure.UNAVAILABLE, CkrError.of(error).code) from None
+        except CkrError as error:
+            raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+        finally:
+            wire.wipe(pin)
+        return token
+
+
+def find_token(start: wire.Start) -> FoundToken:
+    """Load the library, find the token, and see that a wrong PIN would not be its last: the token keeps that count,
+    however often we are started. Raises Outcome."""
     try:
         library = _load(start.module, start.module_sha256)
         slot = _find_slot(library, start.token_label)
-        try:
-            anchor = slot.get_token().open(rw=True)
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-        _login(library.functions, handle_of(anchor), start.pin)
-        token = OpenToken(library, slot, anchor)
-        if CKM_AES_GCM not in token.mechanisms():
-            raise Outcome(wire.Failure.MECHANISM_MISSING)
+        flags = slot.get_token().flags
+    except PKCS11Error as error:
+        raise Outcome(wire.Failure.UNAVAILABLE, CkrError.of(error).code) from None
     except CkrError as error:
-        failure = wire.Failure.PIN_REFUSED if ckr.class_of(error.code) is CkrClass.PIN else wire.Failure.UNAVAILABLE
-        raise Outcome(failure, error.code) from None
-    finally:
-        wire.wipe(start.pin)
-    return token
+        raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+    if TokenFlag.USER_PIN_LOCKED in flags:
+        raise Outcome(wire.Failure.PIN_LOCKED)
+    if TokenFlag.USER_PIN_FINAL_TRY in flags:
+        raise Outcome(wire.Failure.PIN_FINAL_TRY)
+    return FoundToken(library, slot)
 
 
 def _load(path: str, sha256: str) -> LockedLib:
@@ -284,10 +305,17 @@ def _find_slot(library: LockedLib, label: str) -> Slot:
 
 
 def _login(functions: Functions, session: int, pin: bytearray) -> None:
-    """C_Login on our own buffer: python-pkcs11 would leave copies of the PIN in Python strings."""
+    """C_Login on our own buffer: python-pkcs11 would leave copies of the PIN in Python strings.
+
+    Every failure that does not say clearly that session or device is at fault is a refusal: a token may count it as a
+    wrong PIN, whatever it calls it.
+    """
     buffer = (ctypes.c_char * len(pin)).from_buffer(pin)
     try:
         functions.login(session, CKU_USER, ctypes.byref(buffer), len(pin))
     except CkrError as error:
-        if error.code != ckr.CKR_USER_ALREADY_LOGGED_IN:
+        if error.code == ckr.CKR_USER_ALREADY_LOGGED_IN:
+            return
+        if ckr.class_of(error.code) in (CkrClass.DEVICE, CkrClass.SESSION):
             raise
+        raise Outcome(wire.Failure.LOGIN_REFUSED, error.code) from None

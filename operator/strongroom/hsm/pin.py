@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PIN file, and the memory of a PIN the token refused.
+"""The PIN file, and the memory of PINs the token did not take.
 
 HSMs lock after a few wrong PINs, often for good. So a refused PIN is never tried again, however often workers are
-replaced: only another content of the file is.
+replaced: only another content of the file is, unless that was refused before, too.
 """
 
 import hashlib
 import os
 import secrets
 import stat
+from collections import Counter
 
+from strongroom.errors import StrongroomError
 from strongroom.hsm import wire
 
 _MAX_PIN_BYTES = 255
@@ -25,12 +27,10 @@ class PinFileError(Exception):
 
 
 class PinFile:
-    """Reads the PIN when it is needed and keeps none; of a refused one it keeps a keyed digest."""
+    """Reads the PIN when it is needed and keeps none."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._key = secrets.token_bytes(32)
-        self._refused: bytes | None = None
 
     def read(self) -> bytearray:
         """The PIN without its trailing newline; the caller wipes it. Blocks. Raises PinFileError.
@@ -75,13 +75,33 @@ class PinFile:
         del pin[length:]
         return pin
 
-    def refuse(self, pin: bytearray) -> None:
-        """The token refused this PIN."""
-        self._refused = self._digest(pin)
 
-    def is_refused(self, pin: bytearray) -> bool:
-        """Whether this is the PIN that was refused last."""
-        return self._refused is not None and secrets.compare_digest(self._refused, self._digest(pin))
+class PinMemory:
+    """What became of the PINs that were tried. Keeps keyed digests of them, one for each that an administrator wrote
+    into the file, until the operator ends."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._refusals: dict[bytes, StrongroomError] = {}
+        self._unanswered: Counter[bytes] = Counter()
+
+    def refuse(self, pin: bytearray, problem: StrongroomError) -> None:
+        """This PIN is not to be tried again, because of this problem."""
+        self._refusals[self._digest(pin)] = problem
+
+    def refusal(self, pin: bytearray) -> StrongroomError | None:
+        """Why this PIN is not to be tried; None if it may be."""
+        return self._refusals.get(self._digest(pin))
+
+    def accept(self, pin: bytearray) -> None:
+        """The token took this PIN."""
+        self._unanswered.pop(self._digest(pin), None)
+
+    def count_unanswered(self, pin: bytearray) -> int:
+        """A login with this PIN did not answer: how often that happened since it last worked."""
+        digest = self._digest(pin)
+        self._unanswered[digest] += 1
+        return self._unanswered[digest]
 
     def _digest(self, pin: bytearray) -> bytes:
         return hashlib.blake2b(pin, key=self._key).digest()

@@ -9,6 +9,10 @@ from strongroom.hsm.wire import Failed, Failure
 from strongroom.model.ids import KeyVersionRef
 
 _RETRIED = "It is tried again by itself; Secrets that exist are not touched"
+_ONE_TRY = (
+    "A PIN is tried again only when the file's content changes or the operator is restarted, so that the token does not "
+    "lock"
+)
 _NONCONFORMING = "Do not use this token for master keys; docs/hsm.md says what is expected of one"
 
 
@@ -21,13 +25,25 @@ def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, Strong
     """Why a worker could not open its token."""
     code = _name(failed)
     match failed.failure:
-        case Failure.PIN_REFUSED:
-            return TokenState.PIN_INVALID, StrongroomError(
-                Reason.HSM_PIN_INVALID,
-                f"HSM {config.name!r}: the token {config.token_label!r} refuses the PIN ({code})",
-                hint=f"Write the right PIN into {config.pin_file}. It was tried once and is tried again only when that "
-                "file changes, so that the token does not lock",
-                ckr=code,
+        case Failure.LOGIN_REFUSED:
+            return TokenState.PIN_INVALID, _pin_invalid(
+                config,
+                f"the login to the token {config.token_label!r} was refused{_in(code)}",
+                hint=f"Write the right PIN into {config.pin_file}. {_ONE_TRY}",
+                code=code,
+            )
+        case Failure.PIN_LOCKED:
+            return TokenState.MISCONFIGURED, _pin_invalid(
+                config,
+                f"the user PIN of the token {config.token_label!r} is locked, so no login is tried",
+                hint="Have the token's security officer reset the PIN",
+            )
+        case Failure.PIN_FINAL_TRY:
+            return TokenState.MISCONFIGURED, _pin_invalid(
+                config,
+                f"one more wrong PIN locks the token {config.token_label!r}, so no login is tried",
+                hint="Log in once with the right PIN and the vendor's tool, which ends this state, and write that PIN "
+                f"into {config.pin_file}",
             )
         case Failure.TOKEN_NOT_FOUND:
             return TokenState.UNAVAILABLE, unavailable(
@@ -61,6 +77,16 @@ def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, Strong
             return TokenState.UNAVAILABLE, unavailable(
                 config.name, f"the token does not open{_in(code)}", ckr_name=code
             )
+
+
+def unanswered_problem(config: HsmConfig, times: int, cause: str) -> StrongroomError:
+    """The library's process ended or hung so often in a login with one PIN that it is not tried again."""
+    return _pin_invalid(
+        config,
+        f"{times} logins to the token {config.token_label!r} with this PIN got no answer; the last time the library's "
+        f"process {cause}",
+        hint=f"Check PIN, library and device. {_ONE_TRY}",
+    )
 
 
 def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, where: str) -> StrongroomError:
@@ -104,6 +130,10 @@ def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, wh
                 hint="Check the token's policy and capacity, and the library's own log",
                 ckr=code,
             )
+
+
+def _pin_invalid(config: HsmConfig, what: str, *, hint: str, code: str = "") -> StrongroomError:
+    return StrongroomError(Reason.HSM_PIN_INVALID, f"HSM {config.name!r}: {what}", hint=hint, ckr=code)
 
 
 def _nonconforming(hsm: str, ref: KeyVersionRef | None, what: str, code: str) -> StrongroomError:

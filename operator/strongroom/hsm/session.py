@@ -57,7 +57,7 @@ class TokenSession:
             case wire.DescribeToken():
                 self._token.check_health()
                 return self._token.describe()
-            case wire.Start():
+            case wire.Start() | wire.LogIn():
                 raise wire.ProtocolError("a worker was started twice")
 
     def _seal(self, request: wire.Seal) -> wire.SealedValues:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps one worker alive: opens it, replaces it with backoff, and says how the token is.
 
-What must outlive a worker lives here: the state, the backoff and the memory of a refused PIN.
+What must outlive a worker lives here: the state, the backoff and the memory of refused PINs.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from pathlib import Path
 from strongroom.config import HsmConfig
 from strongroom.errors import StrongroomError
 from strongroom.hsm import wire
-from strongroom.hsm.pin import PinFile, PinFileError
-from strongroom.hsm.problems import start_problem, unavailable
+from strongroom.hsm.pin import PinFile, PinFileError, PinMemory
+from strongroom.hsm.problems import start_problem, unanswered_problem, unavailable
 from strongroom.hsm.process import WorkerLost, WorkerProcess
 from strongroom.hsm.values import TokenState
 
@@ -31,6 +31,8 @@ _STABLE_SECONDS = 10.0
 """A worker that lived this long starts the backoff anew."""
 _PIN_POLL_SECONDS = 1.0
 """How often the PIN file is read after the token refused its content."""
+_MAX_UNANSWERED_LOGINS = 3
+"""Logins with one PIN that may end in a crash or a hang: each may have cost a try, and tokens allow 3 to 10."""
 _INTERPRETER_SECONDS = 15.0
 """What starting an interpreter on a busy machine may take beside the first operation."""
 
@@ -51,7 +53,8 @@ class Supervisor:
         self.logins = 0
         self._config = config
         self._on_change = on_change
-        self._pin = PinFile(config.pin_file)
+        self._pin_file = PinFile(config.pin_file)
+        self._pins = PinMemory()
         self._failures = 0
         self._attempted = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -117,14 +120,16 @@ class Supervisor:
         """A worker that is logged in. Raises _NotOpenedError."""
         self._refuse_spies()
         try:
-            pin = await asyncio.to_thread(self._pin.read)
+            pin = await asyncio.to_thread(self._pin_file.read)
         except PinFileError as error:
             raise self._misconfigured(error.message, error.hint) from None
         try:
-            if self._pin.is_refused(pin):
-                raise _NotOpenedError(TokenState.PIN_INVALID, self._known_problem())
+            refusal = self._pins.refusal(pin)
+            if refusal is not None:
+                raise _NotOpenedError(TokenState.PIN_INVALID, refusal)
             worker = await self._spawn()
             try:
+                await self._find_token(worker)
                 await self._log_in(worker, pin)
             except BaseException:
                 await worker.close()
@@ -145,25 +150,53 @@ class Supervisor:
             worker.kill("was stopped")
         return worker
 
-    async def _log_in(self, worker: WorkerProcess, pin: bytearray) -> None:
+    async def _find_token(self, worker: WorkerProcess) -> None:
         config = self._config
-        start = wire.Start(config.module, config.module_sha256, config.token_label, pin, config.sessions)
-        self.logins += 1
+        start = wire.Start(config.module, config.module_sha256, config.token_label)
         try:
             reply = await worker.ask(start, timeout=config.operation_timeout_seconds + _INTERPRETER_SECONDS)
         except WorkerLost as lost:
-            problem = unavailable(config.name, f"the library's process {lost.cause}")
-            raise _NotOpenedError(TokenState.UNAVAILABLE, problem) from None
+            raise self._lost(lost.cause) from None
         match reply:
             case wire.Done():
                 return
             case wire.Failed():
-                if reply.failure is wire.Failure.PIN_REFUSED:
-                    self._pin.refuse(pin)
                 raise _NotOpenedError(*start_problem(config, reply))
             case _:
-                problem = unavailable(config.name, "the library's process sent what it must not")
-                raise _NotOpenedError(TokenState.UNAVAILABLE, problem)
+                raise self._lost("sent what it must not")
+
+    async def _log_in(self, worker: WorkerProcess, pin: bytearray) -> None:
+        """Whatever comes back, the PIN may have been counted by the token: nothing but success is simply repeated."""
+        config = self._config
+        self.logins += 1
+        try:
+            reply = await worker.ask(wire.LogIn(pin, config.sessions), timeout=config.operation_timeout_seconds)
+        except WorkerLost as lost:
+            raise self._unanswered(pin, lost.cause) from None
+        match reply:
+            case wire.Done():
+                self._pins.accept(pin)
+            case wire.Failed():
+                state, problem = start_problem(config, reply)
+                if reply.failure is wire.Failure.LOGIN_REFUSED:
+                    self._pins.refuse(pin, problem)
+                raise _NotOpenedError(state, problem)
+            case _:
+                raise self._unanswered(pin, "sent what it must not")
+
+    def _unanswered(self, pin: bytearray, cause: str) -> "_NotOpenedError":
+        if self._stopping.is_set():
+            return self._lost(cause)
+        times = self._pins.count_unanswered(pin)
+        if times < _MAX_UNANSWERED_LOGINS:
+            return self._lost(cause)
+        problem = unanswered_problem(self._config, times, cause)
+        self._pins.refuse(pin, problem)
+        return _NotOpenedError(TokenState.PIN_INVALID, problem)
+
+    def _lost(self, cause: str) -> "_NotOpenedError":
+        problem = unavailable(self._config.name, f"the library's process {cause}")
+        return _NotOpenedError(TokenState.UNAVAILABLE, problem)
 
     def _refuse_spies(self) -> None:
         module = Path(self._config.module)
@@ -177,11 +210,6 @@ class Supervisor:
 
     def _misconfigured(self, what: str, hint: str) -> "_NotOpenedError":
         return _NotOpenedError(TokenState.MISCONFIGURED, unavailable(self._config.name, what, hint=hint))
-
-    def _known_problem(self) -> StrongroomError:
-        if self.problem is None:
-            raise AssertionError("a refused PIN left no problem")
-        return self.problem
 
     def _change(self, state: TokenState, problem: StrongroomError | None) -> None:
         self._attempted.set()

@@ -25,9 +25,10 @@ class TokenState(Enum):
     UNAVAILABLE = "Unavailable"
     """The token or its process is away; tried again with backoff."""
     PIN_INVALID = "PinInvalid"
-    """The token refused the PIN; tried again when the PIN file's content changes, never before."""
+    """The token refused the login; tried again when the PIN file's content changes, never before."""
     MISCONFIGURED = "Misconfigured"
-    """Module, PIN file or token label need an administrator; looked at again with backoff."""
+    """Module, PIN file, token label or a PIN that is or is about to be locked need an administrator; looked at again
+    with backoff, without a login."""
 
 
 @dataclass(frozen=True, slots=True)

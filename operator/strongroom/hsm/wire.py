@@ -37,7 +37,10 @@ class Failure(StrEnum):
     """Token or session do not work any more: this worker is to be replaced."""
     REFUSED = "Refused"
     """The token is well and will not do it."""
-    PIN_REFUSED = "PinRefused"
+    LOGIN_REFUSED = "LoginRefused"
+    PIN_FINAL_TRY = "PinFinalTry"
+    """The token says that one more wrong PIN locks it: none is tried."""
+    PIN_LOCKED = "PinLocked"
     KEY_NOT_FOUND = "KeyNotFound"
     KEY_TWINS = "KeyTwins"
     KEY_EXISTS = "KeyExists"
@@ -58,11 +61,17 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Start(_Message, frozen=True):
-    """First request: load the module, find the token, log in, open the sessions. Answer: Done."""
+    """First request: load the module, find the token. Answer: Done."""
 
     module: str
     module_sha256: str
     token_label: str
+
+
+class LogIn(_Message, frozen=True):
+    """Second request, apart from the first so that what fails before C_Login does not count as a try of the PIN: log
+    in, open the sessions. Answer: Done."""
+
     pin: bytearray
     sessions: int
 
@@ -179,7 +188,7 @@ class Failed(_Message, frozen=True):
     index: int = 0
 
 
-Request = Start | DescribeToken | Seal | Open | Find | Generate | Verify
+Request = Start | LogIn | DescribeToken | Seal | Open | Find | Generate | Verify
 Reply = Done | TokenDescription | SealedValues | OpenedValues | FoundKeys | Failed
 
 _encoder = msgspec.msgpack.Encoder()

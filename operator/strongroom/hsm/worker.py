@@ -15,17 +15,20 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from strongroom.hsm import wire
 from strongroom.hsm.hardening import die_with_parent, harden_process
-from strongroom.hsm.module import CkrError, OpenToken, Outcome, open_token
+from strongroom.hsm.module import CkrError, FoundToken, OpenToken, Outcome, find_token
 from strongroom.hsm.session import TokenSession
 
 _DRAIN_SECONDS = 5.0
 """How long requests in progress may take to end before C_Finalize; after that the process ends without it."""
 
+_Request = TypeVar("_Request", wire.Start, wire.LogIn)
+_Result = TypeVar("_Result")
 _Jobs = queue.SimpleQueue[tuple[int, wire.Request] | None]
 
 
@@ -79,32 +82,46 @@ class Channel:
 
 
 def serve(channel: Channel) -> None:
-    """The whole life: start, requests, C_Finalize. Raises ProtocolError."""
-    first = channel.receive()
-    if first is None:
+    """The whole life: start, login, requests, C_Finalize. Raises ProtocolError."""
+    found = _answer(channel, wire.Start, find_token)
+    if found is None:
         return
-    request_id, start = first
-    if not isinstance(start, wire.Start):
-        raise wire.ProtocolError("the first request is not Start")
-    try:
-        token = open_token(start)
-        sessions = _open_sessions(token, start.sessions)
-    except Outcome as outcome:
-        channel.send(request_id, outcome.failed)
+    opened = _answer(channel, wire.LogIn, lambda request: _log_in(found, request))
+    if opened is None:
         return
-    jobs: _Jobs = queue.SimpleQueue()
+    token, sessions = opened
+    jobs: _Request = TypeVar("_Request", wire.Start, wire.LogIn)
+_Result = TypeVar("_Result")
+_Jobs = queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(session, jobs, channel), daemon=True) for session in sessions]
     for thread in threads:
         thread.start()
-    channel.send(request_id, wire.Done())
     while (job := channel.receive()) is not None:
         jobs.put(job)
     _shut_down(token, jobs, threads)
 
 
-def _open_sessions(token: OpenToken, count: int) -> list[TokenSession]:
+def _answer(channel: Channel, kind: type[_Request], act: Callable[[_Request], _Result]) -> _Result | None:
+    """Receive the request that is due, act on it, answer with Done. None: it failed, or the operator has left."""
+    received = channel.receive()
+    if received is None:
+        return None
+    request_id, request = received
+    if not isinstance(request, kind):
+        raise wire.ProtocolError("not the request that is due")
     try:
-        return [TokenSession(token) for _ in range(count)]
+        result = act(request)
+    except Outcome as outcome:
+        channel.send(request_id, outcome.failed)
+        return None
+    channel.send(request_id, wire.Done())
+    return result
+
+
+def _log_in(found: FoundToken, request: wire.LogIn) -> tuple[OpenToken, list[TokenSession]]:
+    token = found.log_in(request.pin)
+    try:
+        return token, [TokenSession(token) for _ in range(request.sessions)]
     except CkrError as error:
         raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
 
