@@ -215,8 +215,21 @@ async def test_connections_from_before_a_rotation_end_after_one_answer(api: Harn
     api.publish_front_proxy(api.front_proxy, CertificateAuthority("front-proxy-ca-2", api.directory))
     await api.server.upkeep()
 
-    assert (await client("GET", KEYS)).headers["Connection"] == "close"
+    last = await client("GET", KEYS)
+    assert (last.status, last.headers["Connection"]) == (200, "close")
     assert "Connection" not in (await client("GET", KEYS)).headers
+
+
+async def test_a_replaced_ca_is_not_believed_on_open_connections(api: Harness, client: Client) -> None:
+    assert (await client("POST", ENCRYPT, body=encrypt_request())).status == 201
+    api.publish_front_proxy(CertificateAuthority("front-proxy-ca-2", api.directory))
+    await api.server.upkeep()
+
+    refused = await client("POST", ENCRYPT, body=encrypt_request())
+    assert (refused.status, refused.headers["Connection"]) == (401, "close")
+    with pytest.raises(aiohttp.ClientError):
+        await client("POST", ENCRYPT, body=encrypt_request())
+    assert len(api.service.asked) == 1
 
 
 async def test_sessions_are_not_resumed(api: Harness) -> None:
