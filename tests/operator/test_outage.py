@@ -46,6 +46,31 @@ class SilentProxy(FaultProxy):
         return response
 
 
+class CuttingProxy(FaultProxy):
+    """Ends the connection in the middle of the answer to each of the next `cuts` lists."""
+
+    cuts = 0
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = await super()._handle(request)
+        listing = request.method == "GET" and request.path.rpartition("/")[2] in LISTED and "watch" not in request.query
+        if not (listing and self.cuts and isinstance(answer, web.Response) and isinstance(answer.body, bytes)):
+            return answer
+        self.cuts -= 1
+        cut = web.StreamResponse(status=answer.status, headers={"Content-Length": str(len(answer.body))})
+        await cut.prepare(request)
+        await cut.write(answer.body[: len(answer.body) // 2])
+        assert request.transport is not None
+        request.transport.abort()
+        return cut
+
+
+@pytest.fixture
+def cutting_proxy(control_plane: ControlPlane) -> Iterator[CuttingProxy]:
+    with CuttingProxy(control_plane) as proxy:
+        yield proxy
+
+
 @pytest.fixture
 def silent_proxy(control_plane: ControlPlane) -> Iterator[SilentProxy]:
     with SilentProxy(control_plane) as proxy:
@@ -119,6 +144,22 @@ def test_watches_cut_during_their_first_listing_lose_nothing(
     fault_proxy.cut_watches_after(0)
     own = own_operator(server=fault_proxy.url)
     check_done_once(backlog, calls, own, own.pid)
+
+
+def test_lists_cut_in_the_middle_lose_nothing(
+    own_operator: OwnOperator,
+    operator: OperatorProcess,
+    cutting_proxy: CuttingProxy,
+    tenant: Tenant,
+    control_plane: ControlPlane,
+) -> None:
+    backlog, calls = Backlog(tenant, 60), ApiCalls(control_plane)
+    operator.stop()
+    backlog.create()
+    cutting_proxy.cuts = 6
+    own = own_operator(server=cutting_proxy.url)
+    check_done_once(backlog, calls, own, own.pid)
+    assert cutting_proxy.cuts == 0
 
 
 @pytest.mark.parametrize("code", [410, 500])
