@@ -4,17 +4,19 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.apiserver import wire
 from strongroom.apiserver.wire import DecryptRequest, EncryptRequest, FieldValidation
-from strongroom.errors import StrongroomError
+from strongroom.errors import Reason, StrongroomError
 from tests.apiserver.harness import decrypt_request, encrypt_request
 
+_TEXT = st.text(st.characters())  # with lone surrogates
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | _TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(_TEXT, inner),
     max_leaves=10,
 )
 _FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -50,3 +52,34 @@ def test_any_document(document: Any) -> None:
 def test_any_field_of_a_good_request_replaced(make: Any, field: str, value: Any) -> None:
     request = make(**{field: value}) if field in _SPEC_FIELDS else make() | {field: value}
     _judge(json.dumps(request).encode())
+
+
+_HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "request_with_half",
+    [
+        pytest.param(encrypt_request() | {_HALF: 1}, id="field"),
+        pytest.param(encrypt_request(**{_HALF: 1}), id="field-of-spec"),
+        pytest.param(encrypt_request(values={_HALF: ""}), id="data-key"),
+        pytest.param(encrypt_request(name=f"a{_HALF}"), id="name"),
+        pytest.param(encrypt_request(encryptionContext={"a": _HALF}), id="context"),
+        pytest.param(encrypt_request() | {"metadata": {"labels": [_HALF]}}, id="metadata"),
+        pytest.param(_HALF, id="document"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(request_with_half: Any) -> None:
+    with pytest.raises(StrongroomError, match="half of a surrogate pair") as refused:
+        wire.decode(
+            json.dumps(request_with_half).encode(), EncryptRequest, namespace="shop", validation=FieldValidation.WARN
+        )
+    assert refused.value.reason is Reason.INVALID_REQUEST
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    body = json.dumps(encrypt_request(encryptionContext={"team": "\N{GRINNING FACE}"})).encode()
+    assert b"\\ud83d\\ude00" in body
+
+    request, _ = wire.decode(body, EncryptRequest, namespace="shop", validation=FieldValidation.STRICT)
+    assert request.spec.encryption_context == {"team": "\N{GRINNING FACE}"}

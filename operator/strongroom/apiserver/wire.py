@@ -147,9 +147,16 @@ def is_label(text: str) -> bool:
 
 
 def _parse(body: bytes) -> Any:
-    """JSON (RFC 8259) in UTF-8 without NaN, infinities or repeated names."""
+    """JSON (RFC 8259) in UTF-8 without NaN, infinities, repeated names or halves of characters."""
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        tree = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if b"\\u" in body:  # only an escape can be half a surrogate pair, which is no text
+            json.dumps(tree, ensure_ascii=False).encode()
+        return tree
+    except UnicodeEncodeError:
+        raise StrongroomError(
+            Reason.INVALID_REQUEST, "the body holds half of a surrogate pair, which is no text"
+        ) from None
     except (ValueError, RecursionError):  # the parser's own text quotes nothing, but says nothing more either
         raise StrongroomError(Reason.INVALID_REQUEST, "the body is not a JSON document in UTF-8") from None
 
