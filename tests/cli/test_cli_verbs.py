@@ -54,6 +54,18 @@ def test_inspect_reads_a_single_value(cli: Cli) -> None:
     assert (finding["object"], finding["dataKey"], finding["plaintextBytes"]) == ("", "", 1)
 
 
+def test_tables_are_one_line_a_row_whatever_the_names_hold(cli: Cli, api: FakeApi) -> None:
+    manifest = yaml.safe_load(cli("encrypt", "--key", "prod", stdin=SECRET).text)
+    manifest["metadata"]["name"] = "db\x1b[2J\nshop/forged\u202e"
+    inspected = cli("inspect", stdin=yaml.safe_dump(manifest)).text
+    assert len(inspected.splitlines()) == 3
+    assert "\nshop/db\\x1b[2J\\nshop/forged\\u202e   a " in inspected
+
+    api.fail(Answer(200, {"items": [{"metadata": {"name": "prod\x9b2J\n"}, "status": {"state": "Enabled\x07"}}]}))
+    listed = cli("keys", "list", "-n", "shop").text
+    assert listed.splitlines()[1].split() == ["prod\\x9b2J\\n", "Enabled\\x07", "-", "-", "-"]
+
+
 @pytest.mark.parametrize("text", ["U1Ix", "U1IxAAAA", "U1Ix" + "A" * 80])
 def test_inspect_refuses_what_is_no_value(cli: Cli, text: str) -> None:
     result = cli("inspect", stdin=text)

@@ -3,10 +3,12 @@
 
 from collections.abc import Sequence
 
+from strongroom.cli.printable import printable
+
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines without trailing spaces, each ending in a newline."""
-    lines = [header, *rows]
+    """Lines without trailing spaces, each ending in a newline. Cells come from files and servers: they are escaped."""
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"

@@ -9,6 +9,7 @@ import click
 
 from strongroom.cli.failure import CommandError
 from strongroom.cli.hints import hint_for
+from strongroom.cli.printable import printable
 from strongroom.errors import StrongroomError
 
 _SHOWN_OF_CIPHERTEXT = 16
@@ -43,6 +44,5 @@ def _coloured() -> bool:
 
 
 def _presentable(text: str) -> str:
-    """One line without control characters (names and messages come from files and servers), ciphertext cut short."""
-    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return _CIPHERTEXT.sub(r"\1…", line)
+    """One line, ciphertext cut short; names and messages come from files and servers."""
+    return _CIPHERTEXT.sub(r"\1…", printable(text))

@@ -11,6 +11,7 @@ from strongroom.cli import keysapi, output, terminal
 from strongroom.cli.cluster import Cluster
 from strongroom.cli.failure import CommandError
 from strongroom.cli.options import ClusterOptions, cluster_options, format_option
+from strongroom.cli.printable import printable
 from strongroom.model.labels import CRYPTO_API_VERSION
 
 
@@ -36,7 +37,7 @@ def version(ctx: click.Context, output_format: str, client_only: bool) -> None:
     output.write(f"Client: {__version__} ({CRYPTO_API_VERSION})\n")
     if not client_only:
         served = answer["server"]["apiVersions"]
-        output.write(f"Server: {', '.join(served) if served else 'not reachable'}\n")
+        output.write(f"Server: {printable(', '.join(served)) if served else 'not reachable'}\n")
 
 
 def _served(cluster: Cluster) -> list[str]:
