@@ -15,10 +15,12 @@ import msgspec
 import pytest
 
 from strongroom.config import HsmConfig
+from strongroom.hsm import process
 from strongroom.hsm.api import KeyLabel, Token
 from strongroom.hsm.label import pack_id
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
 from testbed.softhsm import SoftHsmToken
+from tests.hsm.faults import Faults
 
 OpenToken = Callable[..., Awaitable[Token]]
 
@@ -86,6 +88,16 @@ def outsider(new_token: SoftHsmToken) -> Callable[[str, KeyVersionRef], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Workers with a library that misbehaves as told. To be asked for before `hsm` or `open_token` is used."""
+    directory = tmp_path / "faults"
+    directory.mkdir()
+    script = Path(__file__).with_name("faultyworker.py")
+    monkeypatch.setattr(process, "WORKER", ("-I", str(script), str(directory)))
+    return Faults(directory)
 
 
 @pytest.fixture

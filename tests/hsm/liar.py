@@ -13,7 +13,7 @@ from pkcs11 import Attribute, KeyType, MechanismFlag
 from strongroom.hsm import wire
 from strongroom.hsm.aead import AesGcm
 from strongroom.hsm.keystore import KeyStore
-from strongroom.hsm.module import Outcome, handle_of, open_token
+from strongroom.hsm.module import Outcome, find_token, handle_of
 
 _KINDS = {
     "safe": {Attribute.EXTRACTABLE: False},
@@ -35,7 +35,7 @@ class DeafAesGcm(AesGcm):
 
 
 def main(module: str, label: str, pin_file: str, kind: str) -> None:
-    token = open_token(wire.Start(module, "", label, bytearray(Path(pin_file).read_bytes()), 1))
+    token = find_token(wire.Start(module, "", label)).log_in(bytearray(Path(pin_file).read_bytes()))
     session = token.new_session()
     aead = DeafAesGcm if kind == "unauthenticated" else AesGcm
     keys = CredulousKeyStore(token, session, aead(token.functions, session))

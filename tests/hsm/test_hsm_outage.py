@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens and workers that go away, hang or refuse the PIN: nothing is lost, and all of it heals by itself."""
+"""Tokens and workers that go away, or hang: nothing is lost, and all of it heals by itself."""
 
 import asyncio
 import hashlib
-import logging
 import os
 import signal
 import time
@@ -27,28 +26,7 @@ MakeKey = Callable[[Token], Awaitable[KeyVersionRef]]
 WaitUntil = Callable[[Callable[[], bool]], Awaitable[None]]
 PidOf = Callable[[Token], int]
 
-ReadAgain = Callable[[int], Awaitable[None]]
-
 _AAD = b"aad"
-
-
-@pytest.fixture
-def pin_file_read_again(monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil) -> ReadAgain:
-    """Waits until the PIN file has been read so many times more: after that, a PIN not tried is one refused."""
-    reads = 0
-    read = PinFile.read
-
-    def counted(pin_file: PinFile) -> bytearray:
-        nonlocal reads
-        reads += 1
-        return read(pin_file)
-
-    async def again(count: int) -> None:
-        enough = reads + count + 1  # the one that counts last has been acted on, too
-        await wait_until(lambda: reads >= enough)
-
-    monkeypatch.setattr(PinFile, "read", counted)
-    return again
 
 
 def _exists(pid: int) -> bool:
@@ -184,46 +162,6 @@ async def test_a_token_that_is_absent_at_the_start_is_waited_for(
     assert await _reason(token.info()) is Reason.HSM_UNAVAILABLE
     away.rename(new_token.tokens)
     await wait_until(lambda: token.available)
-
-
-async def test_a_wrong_pin_is_tried_once_and_then_only_when_the_file_changes(
-    open_token: OpenToken,
-    new_token: SoftHsmToken,
-    wait_until: WaitUntil,
-    pin_file_read_again: ReadAgain,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    right = new_token.pin_file.read_bytes()
-    new_token.pin_file.write_bytes(b"wrong-pin-1234")
-    token = await open_token()
-    assert token.state is TokenState.PIN_INVALID
-    assert token.problem is not None
-    assert token.problem.reason is Reason.HSM_PIN_INVALID
-    assert token.problem.ckr == "CKR_PIN_INCORRECT"
-    assert await _reason(token.info()) is Reason.HSM_PIN_INVALID
-    new_token.pin_file.write_bytes(b"wrong-pin-1234\n")  # touched, and the same PIN
-    await pin_file_read_again(2)
-    assert token.statistics.logins == 1
-    new_token.pin_file.write_bytes(b"wrong-pin-5678")
-    await wait_until(lambda: token.statistics.logins == 2)
-    assert token.state is TokenState.PIN_INVALID
-    new_token.pin_file.write_bytes(right)
-    await wait_until(lambda: token.available)
-    assert token.statistics.logins == 3
-    shown = f"{caplog.text} {token.statistics}"
-    for pin in ("wrong-pin-1234", "wrong-pin-5678", right.decode()):
-        assert pin not in shown
-
-
-async def test_a_wrong_pin_after_a_restart_of_the_worker_is_tried_once_too(
-    hsm: Token, new_token: SoftHsmToken, pid_of: PidOf, wait_until: WaitUntil, pin_file_read_again: ReadAgain
-) -> None:
-    new_token.pin_file.write_bytes(b"wrong-pin-1234")
-    os.kill(pid_of(hsm), signal.SIGKILL)
-    await wait_until(lambda: hsm.state is TokenState.PIN_INVALID)
-    await pin_file_read_again(2)
-    assert hsm.statistics.logins == 2
 
 
 @pytest.mark.parametrize(

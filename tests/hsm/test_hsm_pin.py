@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.hsm.pin import PinFile, PinFileError
+from strongroom.errors import Reason, StrongroomError
+from strongroom.hsm.pin import PinFile, PinFileError, PinMemory
 
 
 def _file(tmp_path: Path, content: bytes, mode: int = 0o400) -> Path:
@@ -44,9 +45,21 @@ def test_a_file_that_is_missing_or_no_file_is_refused(tmp_path: Path) -> None:
         PinFile(str(tmp_path)).read()
 
 
-def test_only_the_refused_pin_is_refused() -> None:
-    pin_file = PinFile("/unused")
-    assert not pin_file.is_refused(bytearray(b"wrong"))
-    pin_file.refuse(bytearray(b"wrong"))
-    assert pin_file.is_refused(bytearray(b"wrong"))
-    assert not pin_file.is_refused(bytearray(b"right"))
+def test_every_refused_pin_stays_refused_each_for_its_own_reason() -> None:
+    memory = PinMemory()
+    assert memory.refusal(bytearray(b"first")) is None
+    problems = {pin: StrongroomError(Reason.HSM_PIN_INVALID, pin.decode()) for pin in (b"first", b"second")}
+    for pin, problem in problems.items():
+        memory.refuse(bytearray(pin), problem)
+    for pin, problem in problems.items():
+        assert memory.refusal(bytearray(pin)) is problem
+    assert memory.refusal(bytearray(b"right")) is None
+
+
+def test_unanswered_logins_are_counted_for_each_pin_until_it_works() -> None:
+    memory = PinMemory()
+    assert [memory.count_unanswered(bytearray(b"first")) for _ in range(2)] == [1, 2]
+    assert memory.count_unanswered(bytearray(b"second")) == 1
+    memory.accept(bytearray(b"first"))
+    assert memory.count_unanswered(bytearray(b"first")) == 1
+    assert memory.count_unanswered(bytearray(b"second")) == 2

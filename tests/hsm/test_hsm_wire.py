@@ -7,7 +7,8 @@ import pytest
 from strongroom.hsm import wire
 
 _MESSAGES: list[wire.Request | wire.Reply] = [
-    wire.Start("/lib/x.so", "", "label", bytearray(b"1234"), 2),
+    wire.Start("/lib/x.so", "", "label"),
+    wire.LogIn(bytearray(b"1234"), 2),
     wire.DescribeToken(),
     wire.Seal(b"i" * 20, [wire.SealValue(bytearray(b"p"), b"aad"), wire.SealValue(bytearray(), b"aad")]),
     wire.Open(b"i" * 20, [wire.OpenValue(b"n" * 12, b"b" * 17, b"aad")]),
@@ -38,8 +39,8 @@ def test_a_message_arrives_as_it_was_sent(message: wire.Request | wire.Reply) ->
 
 
 def test_what_is_wiped_after_use_arrives_in_buffers_that_can_be() -> None:
-    seal = wire.decode_request(_split(wire.encode(1, _MESSAGES[2]))[2])
-    opened = wire.decode_reply(_split(wire.encode(1, _MESSAGES[10]))[2])
+    seal = wire.decode_request(_split(wire.encode(1, _MESSAGES[3]))[2])
+    opened = wire.decode_reply(_split(wire.encode(1, _MESSAGES[11]))[2])
     assert isinstance(seal, wire.Seal)
     assert isinstance(seal.values[0].plaintext, bytearray)
     assert isinstance(opened, wire.OpenedValues)

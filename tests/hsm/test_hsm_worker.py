@@ -130,7 +130,8 @@ def read():
     length, request_id = wire.parse_header(bytearray(connection.recv(8, socket.MSG_WAITALL)))
     return request_id, wire.decode_request(bytearray(connection.recv(length, socket.MSG_WAITALL)))
 """
-_START_WELL = "request_id, start = read(); connection.sendall(wire.encode(request_id, wire.Done()))\nread()\n"
+_ANSWER_DONE = "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.Done()))\n"
+_START_WELL = _ANSWER_DONE * 2 + "request_id, _ = read()\n"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ async def test_a_library_that_hangs_while_it_opens_does_not_hold_up_the_operator
 async def test_an_answer_that_does_not_fit_the_question_ends_the_worker(
     open_token: OpenToken, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil, answer: str
 ) -> None:
-    lying = f"request_id = 2; connection.sendall(wire.encode(request_id, {answer})); connection.recv(1)"
+    lying = f"connection.sendall(wire.encode(request_id, {answer})); connection.recv(1)"
     monkeypatch.setattr(process, "WORKER", ("-I", "-c", _PRELUDE + _START_WELL + lying))
     token = await open_token()
     assert token.available
@@ -201,7 +202,7 @@ async def test_an_answer_that_does_not_fit_the_question_ends_the_worker(
 async def test_values_of_the_wrong_number_or_size_end_the_worker(
     open_token: OpenToken, monkeypatch: pytest.MonkeyPatch, answer: str, call: str
 ) -> None:
-    lying = f"connection.sendall(wire.encode(2, {answer})); connection.recv(1)"
+    lying = f"connection.sendall(wire.encode(request_id, {answer})); connection.recv(1)"
     monkeypatch.setattr(process, "WORKER", ("-I", "-c", _PRELUDE + _START_WELL + lying))
     token = await open_token()
     ref = KeyVersionRef(KeyId(uuid.uuid4()), KeyVersion(1))

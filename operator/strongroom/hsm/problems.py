@@ -10,8 +10,8 @@ from strongroom.model.ids import KeyVersionRef
 
 _RETRIED = "It is tried again by itself; Secrets that exist are not touched"
 _ONE_TRY = (
-    "A PIN is tried again only when the file's content changes or the operator is restarted, so that the token does not "
-    "lock"
+    "A PIN is tried again only when the file's content changes or the operator is restarted, so that the token does "
+    "not lock"
 )
 _NONCONFORMING = "Do not use this token for master keys; docs/hsm.md says what is expected of one"
 

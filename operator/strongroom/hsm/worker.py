@@ -90,9 +90,7 @@ def serve(channel: Channel) -> None:
     if opened is None:
         return
     token, sessions = opened
-    jobs: _Request = TypeVar("_Request", wire.Start, wire.LogIn)
-_Result = TypeVar("_Result")
-_Jobs = queue.SimpleQueue()
+    jobs: _Jobs = queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(session, jobs, channel), daemon=True) for session in sessions]
     for thread in threads:
         thread.start()
