@@ -163,7 +163,7 @@ class PlaintextTooLarge(StrongroomError):
         super().__init__(
             Reason.PLAINTEXT_TOO_LARGE,
             f"{where} is {size} bytes, at most {limit} are encrypted directly",
-            hint="Larger data takes envelope encryption (generatedatakey): encrypt it under a data key and keep that key here",
+            hint="Larger data takes envelope encryption (generatedatakey): keep the key of the data here",
         )
 
 
