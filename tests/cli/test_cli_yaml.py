@@ -134,3 +134,32 @@ def test_merge_keys_and_anchors_are_resolved(cli: Cli) -> None:
     assert encrypted.code == 0, encrypted.stderr
     items = yaml.safe_load(cli("decrypt", stdin=encrypted.stdout).text)["items"]
     assert [item["data"] for item in items] == [{"k": "dg=="}, {"k": "dg==", "l": "dw=="}]
+
+
+def _alias_bomb(level: str) -> str:
+    """Each of nine levels names the one before nine times."""
+    first = "l0: &l0 [x, x, x, x, x, x, x, x, x]\n"
+    return first + "".join(f"l{n}: &l{n} " + level % ", ".join([f"*l{n - 1}"] * 9) + "\n" for n in range(1, 9))
+
+
+BOMBS = {
+    "sequences": (_alias_bomb("[%s]"), "more than 1000000 nodes"),
+    "mappings": (_alias_bomb("[{k: [%s]}]"), "more than 1000000 nodes"),
+    "lists": (_alias_bomb("{kind: List, items: [%s]}") + "kind: List\nitems: [*l8]\n", "more than 1000000 nodes"),
+    "inside-itself": ("&a\nkind: [EncryptedSecret, Secret]\nb: *a\n", "an alias stands inside what it names"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("arguments", [["decrypt", "-o", "json"], ["encrypt", "--key", "prod", "-o", "json"]])
+def test_aliases_that_mean_too_much_are_refused(cli: Cli, arguments: list[str], text: str, says: str) -> None:
+    assert len(text) < 1024
+    result = cli(*arguments, stdin=text)
+    assert (result.code, result.stdout) == (1, b"")
+    assert says in result.stderr
+    assert "(stdin: document 1)" in result.stderr
+
+
+def test_aliases_that_people_write_are_written_out_in_json(cli: Cli) -> None:
+    result = cli("decrypt", "-o", "json", stdin="a: &a {x: 1}\nb: [*a, *a]\nc: {<<: *a, y: 2}\n")
+    assert json.loads(result.text) == {"a": {"x": 1}, "b": [{"x": 1}, {"x": 1}], "c": {"x": 1, "y": 2}}

@@ -21,6 +21,8 @@ from strongroom.cli.failure import Place, invalid
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/+=-]*")
 _WORDS_WITH_MEANING = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 """Booleans and null of YAML 1.1 and 1.2, in lower case. What else is not a string starts with no letter."""
+_MAX_NODES = 1_000_000
+"""Of one document with its aliases written out. Without aliases, a document of so many nodes has megabytes."""
 
 
 def quoted(text: str) -> str:
@@ -40,12 +42,18 @@ def unquoted_word(value: object) -> bool:
 def load(text: str, place: Place) -> Any:
     """One document. Raises CommandError that says where, and nothing of what stands there: YAML errors quote values."""
     try:
-        return _round_trip().load(text)
+        tree = _round_trip().load(text)
+        nodes = _count_nodes(tree, place, {})
     except MarkedYAMLError as error:
         line = f" at line {error.problem_mark.line + 1} of the document" if error.problem_mark else ""
         raise invalid(f"not valid YAML{line}", hint="Correct it (duplicate keys count too)", place=place) from None
     except (YAMLError, ValueError, RecursionError):
         raise invalid("not valid YAML", hint="Correct it", place=place) from None
+    if nodes > _MAX_NODES:
+        raise invalid(
+            f"aliases make it more than {_MAX_NODES} nodes", hint="Use fewer aliases inside aliases", place=place
+        )
+    return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,24 @@ def to_json(tree: Any) -> Any:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     return tree.isoformat() if hasattr(tree, "isoformat") else str(tree)
+
+
+def _count_nodes(node: Any, place: Place, counts: dict[int, int | None]) -> int:
+    """Nodes of a tree with its aliases written out. `counts` holds what is known, by id, None where counting is under
+    way: an alias is the very object that its anchor names, and is not walked through again."""
+    if isinstance(node, Mapping):
+        children = list(node.values())
+    elif isinstance(node, Sequence) and not isinstance(node, str | bytes):
+        children = list(node)
+    else:
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = None
+        counts[id(node)] = 1 + sum(_count_nodes(child, place, counts) for child in children)
+    known = counts[id(node)]
+    if known is None:
+        raise invalid("an alias stands inside what it names", hint="Remove the alias", place=place)
+    return known
 
 
 def _round_trip() -> YAML:
