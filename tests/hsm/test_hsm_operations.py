@@ -11,6 +11,7 @@ from strongroom.hsm.api import OpenItem, Sealed, SealItem, Token, TokenState
 from strongroom.hsm.values import MAX_AAD_BYTES
 from strongroom.model.ids import KeyVersion, KeyVersionRef
 from strongroom.model.plaintext import Plaintext
+from tests.hsm.faults import Faults
 
 pytestmark = pytest.mark.hsm
 
@@ -93,6 +94,34 @@ async def test_a_tampered_value_is_invalid_and_costs_nobody_else(hsm: Token, key
             assert outcome == _MARKER
     assert hsm.state is TokenState.AVAILABLE
     assert hsm.statistics.worker_losses == 0
+
+
+async def test_forged_values_use_up_one_encryption_of_the_key_whatever_their_number(
+    faults: Faults, hsm: Token, key: KeyVersionRef
+) -> None:
+    good = await _seal(hsm, key, _MARKER)
+    forged = [OpenItem(good.nonce, _flip(good.body, 0), _AAD, "value")]
+    before = faults.calls("C_Encrypt")
+    outcomes = await asyncio.gather(*(hsm.open(key, forged) for _ in range(40)), return_exceptions=True)
+    assert all(isinstance(outcome, InvalidCiphertext) for outcome in outcomes)
+    assert faults.calls("C_Encrypt") == before + 1
+    assert hsm.statistics.worker_losses == 0
+
+
+async def test_a_token_that_decrypts_nothing_any_more_is_away_and_the_value_not_bad(
+    faults: Faults, hsm: Token, key: KeyVersionRef, wait_until: Callable[[Callable[[], bool]], Awaitable[None]]
+) -> None:
+    good = await _seal(hsm, key, _MARKER)
+    with pytest.raises(InvalidCiphertext):  # the canary is there now
+        await hsm.open(key, [OpenItem(good.nonce, _flip(good.body, 0), _AAD, "value")])
+    for losses, code in enumerate((0x05, 0x30), 1):  # GENERAL_ERROR, DEVICE_ERROR
+        faults.set("C_Decrypt", returns=code)
+        with pytest.raises(StrongroomError) as caught:
+            await _open(hsm, key, good)
+        assert caught.value.reason is Reason.HSM_UNAVAILABLE
+        faults.clear("C_Decrypt")
+        await wait_until(lambda losses=losses: hsm.statistics.worker_losses == losses and hsm.available)  # type: ignore[misc]
+        assert await _open(hsm, key, good) == _MARKER
 
 
 async def test_other_additional_data_and_another_key_are_invalid(

@@ -22,5 +22,6 @@ In the worker process, the only place where `pkcs11` is imported:
     module    loading a library, its functions, the token and its sessions
     session   one session: requests to replies, and what each return code leads to
     aead      AES-GCM
+    canary    tells a bad value from a bad token
     keystore  finding, generating and verifying keys
 """

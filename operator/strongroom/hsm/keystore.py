@@ -16,6 +16,7 @@ from pkcs11.types import Object, Session
 
 from strongroom.hsm import ckr, wire
 from strongroom.hsm.aead import AesGcm
+from strongroom.hsm.canary import PROBE, PROBE_AAD, seal_probe
 from strongroom.hsm.ckr import CkrClass
 from strongroom.hsm.label import parse_id
 from strongroom.hsm.module import Attribute, CkrError, Mechanism, OpenToken, Outcome, handle_of
@@ -24,9 +25,6 @@ AES_KEY_BYTES = 32
 _CREATION = threading.Lock()
 """One key is created at a time: SoftHSM 2.6.1 fails on some when two are created at once."""
 _CREATION_ATTEMPTS = 3
-
-_PROBE = b"strongroom key verification"
-_PROBE_AAD = b"strongroom/v1/verification"
 
 _WRAP_MECHANISMS = (0x2109, 0x210A, 0x210B)
 """CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP."""
@@ -103,13 +101,6 @@ class KeyStore:
         self._check_unwrappable(key)
         self._check_authenticates(key)
 
-    def roundtrip(self, key: int) -> None:
-        """The canary: encrypt and decrypt under this key. Raises CkrError or Outcome if the token cannot."""
-        (nonce,) = self._aead.nonces(1)
-        body = self._aead.encrypt(key, nonce, bytearray(_PROBE), _PROBE_AAD)
-        if self._aead.decrypt(key, nonce, body, _PROBE_AAD) != _PROBE:
-            raise Outcome(wire.Failure.REFUSED)
-
     def _check_attributes(self, key: int) -> None:
         read = self._read_flag
         if not read(key, Cka.SENSITIVE) or any(read(key, attribute) for attribute in _MUST_BE_FALSE):
@@ -184,19 +175,18 @@ class KeyStore:
         return True
 
     def _check_authenticates(self, key: int) -> None:
-        (nonce,) = self._aead.nonces(1)
-        body = self._aead.encrypt(key, nonce, bytearray(_PROBE), _PROBE_AAD)
-        if body.startswith(_PROBE) or self._aead.decrypt(key, nonce, body, _PROBE_AAD) != _PROBE:
+        nonce, body = seal_probe(self._aead, key)
+        if body.startswith(PROBE) or self._aead.decrypt(key, nonce, body, PROBE_AAD) != PROBE:
             raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
         other_tag = body[:-1] + bytes([body[-1] ^ 1])
-        for tampered, aad in ((other_tag, _PROBE_AAD), (body, _PROBE_AAD + b"!")):
+        for tampered, aad in ((other_tag, PROBE_AAD), (body, PROBE_AAD + b"!")):
             try:
                 self._aead.decrypt(key, nonce, tampered, aad)
             except CkrError as error:
                 _must_be_refusal(error)
             else:
                 raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
-        self.roundtrip(key)  # the refusals above were not an outage
+        self._aead.decrypt(key, nonce, body, PROBE_AAD)  # the refusals above were not an outage
 
     def _search(self, template: Mapping[Cka, object]) -> list[Object]:
         """Exhausted at once: an unfinished search would hold the session."""

@@ -2,7 +2,8 @@
 """One session with the token: requests in, replies out, and what each return code leads to.
 
 DATA                     the value is bad
-AMBIGUOUS                a canary under the same key: works → the value is bad (sealing: refused); fails → outage
+AMBIGUOUS, opening       the key's canary: decrypts → the value is bad; does not → outage
+AMBIGUOUS, sealing       a fresh round trip under the same key: works → refused; fails → outage
 HANDLE                   look the key up again, once; not found on a healthy token → the key is missing
 SESSION, LOGIN, DEVICE   outage: the operator replaces this process
 the rest                 refused, if the token is healthy
@@ -13,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from strongroom.hsm import ckr, wire
 from strongroom.hsm.aead import AesGcm
+from strongroom.hsm.canary import PROBE, PROBE_AAD, Canaries, seal_probe
 from strongroom.hsm.ckr import CkrClass
 from strongroom.hsm.keystore import KeyStore
 from strongroom.hsm.module import CkrError, OpenToken, Outcome
@@ -25,9 +27,10 @@ _OUTAGE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE})
 class TokenSession:
     """Serves requests on one PKCS#11 session. Belongs to one thread."""
 
-    def __init__(self, token: OpenToken) -> None:
+    def __init__(self, token: OpenToken, canaries: Canaries) -> None:
         session = token.new_session()
         self._token = token
+        self._canaries = canaries
         self._aead = AesGcm(token.functions, session)
         self._keys = KeyStore(token, session, self._aead)
         self._handles: dict[bytes, int] = {}
@@ -74,24 +77,25 @@ class TokenSession:
             try:
                 body = self._aead.encrypt(key, nonce, value.plaintext, value.aad)
             except CkrError as error:
-                self._ask_canary(key, error, Outcome(wire.Failure.REFUSED, error.code))
+                refused = Outcome(wire.Failure.REFUSED, error.code)
+                self._settle(error, lambda: self._round_trip_works(key), if_well=refused)
             sealed.append(wire.SealedValue(nonce, body))
         return sealed
 
     def _open(self, request: wire.Open) -> wire.OpenedValues:
-        return self._with_key(request.cka_id, lambda key: self._open_all(key, request.values))
+        return self._with_key(request.cka_id, lambda key: self._open_all(request.cka_id, key, request.values))
 
-    def _open_all(self, key: int, values: list[wire.OpenValue]) -> wire.OpenedValues:
+    def _open_all(self, cka_id: bytes, key: int, values: list[wire.OpenValue]) -> wire.OpenedValues:
         opened = wire.OpenedValues([])
         try:
             for index, value in enumerate(values):
-                opened.values.append(self._open_one(key, index, value))
+                opened.values.append(self._open_one(cka_id, key, index, value))
         except BaseException:
             opened.wipe()
             raise
         return opened
 
-    def _open_one(self, key: int, index: int, value: wire.OpenValue) -> bytearray:
+    def _open_one(self, cka_id: bytes, key: int, index: int, value: wire.OpenValue) -> bytearray:
         size = len(value.body) - TAG_BYTES
         if len(value.nonce) != NONCE_BYTES or not 0 <= size <= MAX_PLAINTEXT_BYTES:
             raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
@@ -101,20 +105,24 @@ class TokenSession:
             bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, error.code, index=index)
             if ckr.class_of(error.code) is CkrClass.DATA:
                 raise bad from None
-            self._ask_canary(key, error, bad)
+            self._settle(error, lambda: self._canaries.works(self._aead, cka_id, key), if_well=bad)
 
-    def _ask_canary(self, key: int, error: CkrError, if_well: Outcome) -> NoReturn:
-        """After an AMBIGUOUS error: the token still works under this key → `if_well`; it does not → outage.
-        Other errors are raised again."""
+    def _round_trip_works(self, key: int) -> bool:
+        nonce, body = seal_probe(self._aead, key)
+        return self._aead.decrypt(key, nonce, body, PROBE_AAD) == PROBE
+
+    def _settle(self, error: CkrError, works: Callable[[], bool], *, if_well: Outcome) -> NoReturn:
+        """After an AMBIGUOUS error: the token works under this key → `if_well`; it does not → outage. Other errors are
+        raised again."""
         if ckr.class_of(error.code) is not CkrClass.AMBIGUOUS:
             raise error
         try:
-            self._keys.roundtrip(key)
+            well = works()
         except CkrError as failure:
-            if ckr.class_of(failure.code) is CkrClass.AMBIGUOUS:
+            if ckr.class_of(failure.code) in (CkrClass.AMBIGUOUS, CkrClass.DATA):  # what is known to be good is not bad
                 raise Outcome(wire.Failure.UNAVAILABLE, failure.code) from None
             raise
-        raise if_well from None
+        raise (if_well if well else Outcome(wire.Failure.UNAVAILABLE, error.code)) from None
 
     def _with_key(self, cka_id: bytes, use: Callable[[int], _Result]) -> _Result:
         """Run with the key's handle; once more with a new one if the token does not know it any longer."""
@@ -124,6 +132,7 @@ class TokenSession:
             if ckr.class_of(error.code) is not CkrClass.HANDLE:
                 raise
         self._handles.pop(cka_id, None)
+        self._canaries.forget(cka_id)
         return use(self._handle(cka_id))
 
     def _handle(self, cka_id: bytes) -> int:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from strongroom.hsm import wire
+from strongroom.hsm.canary import Canaries
 from strongroom.hsm.hardening import die_with_parent, harden_process
 from strongroom.hsm.module import CkrError, FoundToken, OpenToken, Outcome, find_token
 from strongroom.hsm.session import TokenSession
@@ -118,8 +119,9 @@ def _answer(channel: Channel, kind: type[_Request], act: Callable[[_Request], _R
 
 def _log_in(found: FoundToken, request: wire.LogIn) -> tuple[OpenToken, list[TokenSession]]:
     token = found.log_in(request.pin)
+    canaries = Canaries()
     try:
-        return token, [TokenSession(token) for _ in range(request.sessions)]
+        return token, [TokenSession(token, canaries) for _ in range(request.sessions)]
     except CkrError as error:
         raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
 
