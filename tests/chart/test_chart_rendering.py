@@ -60,7 +60,6 @@ VARIANTS = {
     "everything": EVERYTHING,
     "real HSM alone": {"softhsm": {"enabled": False}, "hsms": [HSM]},
     "without the crypto API": {"apiService": {"enabled": False}},
-    "without metrics": {"metrics": {"enabled": False}},
     "existing ServiceAccount and claim": {
         "serviceAccount": {"create": False, "name": "mine"},
         "softhsm": {"persistence": {"existingClaim": "mine"}},
@@ -174,16 +173,50 @@ def test_nothing_but_the_token_is_writable(render: Callable[..., Any]) -> None:
 
 
 @variants
-def test_probes_ask_a_listener_that_is_open(values: dict[str, Any], render: Callable[..., Any]) -> None:
+def test_probes_ask_the_plain_port_which_needs_nothing_but_the_process(
+    values: dict[str, Any], render: Callable[..., Any]
+) -> None:
     objects = render(values)
     config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
     container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    expected = ("HTTPS", config["api"]["port"]) if config["api"]["enabled"] else ("HTTP", config["metricsPort"])
+    assert ports["metrics"] == config["metricsPort"] != 0
     for probe, path in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]:
-        asked = container[probe]["httpGet"]
-        assert (asked["scheme"], ports[asked["port"]]) == expected
-        assert asked["path"] == path
+        assert container[probe]["httpGet"] == {"path": path, "port": "metrics"}
+
+
+@variants
+def test_operators_container_alone_gets_a_token_and_a_short_lived_one(
+    values: dict[str, Any], render: Callable[..., Any]
+) -> None:
+    objects = render(values)
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    (volume,) = [volume for volume in pod["volumes"] if "projected" in volume]
+    (token,) = [source for source in volume["projected"]["sources"] if "serviceAccountToken" in source]
+    assert token == {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
+    mounted = {
+        container["name"]: mount
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+        for mount in container["volumeMounts"]
+        if mount["name"] == volume["name"]
+    }
+    assert mounted == {
+        "operator": {
+            "name": volume["name"],
+            "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+            "readOnly": True,
+        }
+    }
+
+
+def test_candidate_for_the_lease_is_named_by_the_pods_uid(render: Callable[..., Any]) -> None:
+    (container,) = one(render(EVERYTHING), "Deployment")["spec"]["template"]["spec"]["containers"]
+    environment = {variable.pop("name"): variable for variable in container["env"]}
+    assert environment == {
+        "POD_UID": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        "TZ": {"value": "UTC"},
+    }
 
 
 @variants

@@ -36,7 +36,11 @@ HSM = {"name": "a", "module": "/m.so", "tokenLabel": "t", "pinSecret": {"name": 
         ({"secrets": {"maxPlaintextBytes": 4097}}, "at '/secrets/maxPlaintextBytes'"),
         ({"apiService": {"insecureSkipTLSVerify": True}}, "not allowed"),
         ({"logLevel": "TRACE"}, "at '/logLevel'"),
-        ({"apiService": {"enabled": False}, "metrics": {"enabled": False}}, "must answer the probes"),
+        ({"secrets": {"driftWatch": False}, "admissionPolicy": {"enabled": False}}, "at '/admissionPolicy/enabled'"),
+        (
+            {"secrets": {"driftWatch": False}, "admissionPolicy": {"restrictOperator": False}},
+            "at '/admissionPolicy/restrictOperator'",
+        ),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
     ],
 )

@@ -87,7 +87,7 @@ config.yaml: |
     {{- toYaml .Values.audit | nindent 4 }}
   secrets:
     {{- toYaml .Values.secrets | nindent 4 }}
-  metricsPort: {{ ternary 8080 0 .Values.metrics.enabled }}
+  metricsPort: 8080
   workers: {{ .Values.workers | toJson }}
   relistSeconds: {{ .Values.relistSeconds | toJson }}
   logLevel: {{ .Values.logLevel }}
