@@ -17,6 +17,7 @@ import yaml
 from testbed import REPOSITORY, binaries, users
 from testbed.controlplane import ControlPlane
 from testbed.installation import Installation
+from testbed.waiting import wait_for
 
 CHART = REPOSITORY / "charts" / "strongroom"
 
@@ -107,11 +108,15 @@ class Api:
 
 @pytest.fixture
 def operator_api(control_plane: ControlPlane, installed: Installation) -> Api:
-    """The API server as the operator's ServiceAccount sees it."""
+    """The API server as the operator's ServiceAccount sees it, its policy in force."""
     kubeconfig: Path = users.service_account(control_plane, "strongroom", "strongroom")
     content = json.loads(kubeconfig.read_text())
-    return Api(
+    api = Api(
         url=control_plane.url,
         token=content["users"][0]["user"]["token"],
         tls=ssl.create_default_context(cafile=str(control_plane.ca.certificate)),
     )
+    ownerless = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ownerless"}}
+    path = "/api/v1/namespaces/default/secrets?dryRun=All"
+    wait_for(lambda: api("POST", path, ownerless).code == 422, 30, "the policy for the operator's own writes")
+    return api
