@@ -134,3 +134,24 @@ def test_table_and_short_names_tell_the_story(existing: str, kubectl: Kubectl) -
     assert row.split()[:5] == [existing, "True", "KeyReady", "Enabled", "3"]
     assert KEY_ID in kubectl("get", "cmk", existing, "-o", "wide")
     assert existing in kubectl("get", "strongroom", "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"keyId": KEY_ID.upper()}, "status.keyId"),
+        ({"keyId": ""}, "status.keyId"),
+        (
+            {"versions": [{"version": 1, "createdAt": "2026-11-23T10:00:00Z"}]},
+            "status.versions[0].state: Required value",
+        ),
+        ({"versions": [{"version": 1, "state": "Primary"}]}, "status.versions[0].createdAt: Required value"),
+    ],
+    ids=str,
+)
+def test_status_that_names_no_material_is_refused(
+    status: dict[str, Any], message: str, existing: str, kubectl: Kubectl
+) -> None:
+    with pytest.raises(KubectlError) as refused:
+        kubectl("patch", "cmk", existing, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+    assert message in refused.value.stderr

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.envelope import format as envelope
+from strongroom.model import encryptedsecret
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
 from testbed.kubectl import Kubectl, KubectlError
 
@@ -131,6 +132,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty ServiceAccount": (encrypted_secret(serviceAccountName=""), "spec.serviceAccountName"),
     "token of a ServiceAccount": (template(type="kubernetes.io/service-account-token"), "carry authority of their own"),
     "bootstrap token": (template(type="bootstrap.kubernetes.io/token"), "carry authority of their own"),
+    "record of a Helm release": (template(type="helm.sh/release.v1"), "records of Helm"),
     "empty type": (template(type=""), "spec.template.type"),
     "our own label": (template(metadata={"labels": {"strongroom.dev/managed": "false"}}), "set by the operator alone"),
     "label below our domain": (
@@ -203,6 +205,36 @@ def test_unknown_fields_are_dropped_when_the_client_does_not_ask(kubectl: Kubect
 
 def test_nothing_is_added_to_a_spec(kubectl: Kubectl, namespace: str) -> None:
     assert create(kubectl, namespace, encrypted_secret())["spec"] == encrypted_secret()["spec"]
+
+
+EMPTIED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "encryptionContext": ({"encryptionContext": {"a": "b"}}, {"encryptionContext": {}}),
+    "template": ({"template": {"type": "Opaque"}}, {"template": {}}),
+    "template.metadata": ({"template": {"metadata": {"labels": {"a": "b"}}}}, {"template": {"metadata": {}}}),
+    "labels": ({"template": {"metadata": {"labels": {"a": "b"}}}}, {"template": {"metadata": {"labels": {}}}}),
+    "annotations": (
+        {"template": {"metadata": {"annotations": {"a": "b"}}}},
+        {"template": {"metadata": {"annotations": {}}}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("full", "empty"), EMPTIED.values(), ids=EMPTIED)
+def test_map_can_be_emptied_by_server_side_apply(
+    full: dict[str, Any], empty: dict[str, Any], kubectl: Kubectl, namespace: str
+) -> None:
+    # The API server makes null of it.
+    for spec in (full, empty):
+        kubectl.apply(encrypted_secret(**spec), namespace=namespace, options=["--validate=strict"])
+    kubectl("label", "esec", "db", "-n", namespace, "still=accepted")
+    parsed = encryptedsecret.parse(kubectl.json("get", "esec", "db", "-n", namespace))
+    assert (parsed.raw_context, parsed.template.labels, parsed.template.annotations) == ({}, {}, {})
+
+
+def test_values_cannot_be_emptied_by_server_side_apply(kubectl: Kubectl, namespace: str) -> None:
+    kubectl.apply(encrypted_secret(), namespace=namespace)
+    with pytest.raises(KubectlError, match=r"spec\.encryptedData"):
+        kubectl.apply(encrypted_secret(encryptedData={}), namespace=namespace)
 
 
 def test_fresh_object_is_not_healthy_and_its_status_cannot_be_written_along(kubectl: Kubectl, namespace: str) -> None:
