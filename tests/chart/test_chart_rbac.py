@@ -27,7 +27,7 @@ OPERATOR: list[Rule] = [
     (KMS, "encryptedsecrets", (), READ),
     (KMS, "customermasterkeys/status", (), ("patch",)),
     (KMS, "encryptedsecrets/status", (), ("patch",)),
-    ("", "secrets", (), ("create", "list", "patch", "watch")),
+    ("", "secrets", (), ("create", "list", "update", "watch")),
     ("authorization.k8s.io", "subjectaccessreviews", (), ("create",)),
     ("events.k8s.io", "events", (), ("create", "patch")),
     ("", "namespaces", ("kube-system",), ("get",)),
@@ -48,7 +48,6 @@ CLUSTER_ROLES: dict[str, list[Rule]] = {
     "strongroom-key-encrypter": [
         (CRYPTO, "keys", (), ("get", "list")),
         (CRYPTO, "keys/encrypt", (), ("create",)),
-        (CRYPTO, "keys/reencrypt", (), ("create",)),
     ],
     "strongroom-key-decrypter": [
         (CRYPTO, "keys", (), ("get", "list")),
@@ -150,7 +149,9 @@ def test_built_in_roles_get_encrypted_secrets_and_never_keys(installed: Installa
         ("update", f"customermasterkeys.{KMS}", "", "", False),
         ("create", "secrets", "", "", True),
         ("get", "secrets", "", "", False),
-        ("update", "secrets", "", "", False),
+        ("update", "secrets", "", "", True),
+        ("patch", "secrets", "", "", False),
+        ("patch", "secrets", "strongroom", "strongroom-serving-ca", False),
         ("delete", "secrets", "", "", False),
         ("get", "secrets", "strongroom", "strongroom-pin", False),
         ("get", "configmaps", "kube-system", "extension-apiserver-authentication", False),
