@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`encrypt --in-place`: all files or none, each as a whole."""
+"""`encrypt --in-place`: each file as a whole, and none before all can be."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from strongroom.cli import output
+from strongroom.cli.output import Replacement
 from tests.cli.conftest import Cli
 from tests.cli.fakeapi import Answer, FakeApi, status
 
@@ -120,9 +121,59 @@ def test_a_temporary_file_that_cannot_be_finished_is_removed(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output"):
-        output.replace_files({file: "new"})
+        output.replace_files([Replacement(file, b"old", "new")])
     assert file.read_text() == "old"
     assert names(tmp_path) == ["a.yaml"]
+
+
+def test_a_file_that_was_edited_meanwhile_is_not_overwritten(cli: Cli, api: FakeApi, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text(SECRET)
+    second.write_text(SECRET)
+    edited = SECRET.replace("canary-7f3a", "canary-new")
+    api.tamper = lambda _: second.write_text(edited)
+    result = cli("encrypt", "--key", "prod", "-i", "-f", ".")
+    assert (result.code, result.stdout) == (1, b"")
+    assert "error: the file was changed meanwhile; no file is replaced (2.yaml)" in result.stderr
+    assert (first.read_text(), second.read_text()) == (SECRET, edited)
+    assert names(tmp_path) == ["1.yaml", "2.yaml"]
+
+
+def test_a_replacement_that_fails_midway_says_what_is_replaced_and_goes_on_when_repeated(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{n}.yaml" for n in (1, 2, 3)]
+    for file in files:
+        file.write_text(SECRET)
+    real = os.replace
+
+    def refuse_second(source: Path, target: Path) -> None:
+        if target.name == "2.yaml":
+            raise PermissionError(1, "Operation not permitted", str(source))
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refuse_second)
+        result = cli("encrypt", "--key", "prod", "-i", "-f", ".")
+    assert (result.code, result.stdout) == (1, b"")
+    assert (
+        "error: Operation not permitted: 1 of 3 files are replaced, this one and those after it are as they were "
+        "(2.yaml)"
+    ) in result.stderr
+    assert ["canary" in file.read_text() for file in files] == [False, True, True]
+    assert names(tmp_path) == ["1.yaml", "2.yaml", "3.yaml"]
+
+    assert cli("encrypt", "--key", "prod", "-i", "-f", ".").code == 0
+    assert ["canary" in file.read_text() for file in files] == [False, False, False]
+
+
+def test_in_place_says_once_that_git_remembers(cli: Cli, tmp_path: Path) -> None:
+    for name in ("1.yaml", "2.yaml"):
+        (tmp_path / name).write_text(SECRET)
+    result = cli("encrypt", "--key", "prod", "-i", "-f", ".")
+    assert result.stderr.count("Git's history") == 1
+    assert "Git" not in cli("encrypt", "--key", "prod", "-i", "-f", ".").stderr, "nothing was replaced"
+    assert "Git" not in cli("encrypt", "--key", "prod", stdin=SECRET).stderr
 
 
 def test_a_symlink_is_refused_before_anything_is_sent(cli: Cli, api: FakeApi, tmp_path: Path) -> None:

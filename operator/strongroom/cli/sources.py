@@ -21,6 +21,8 @@ class Source:
 
     path: Path | None
     """None for stdin."""
+    raw: bytes
+    """As read."""
     text: str
 
     @property
@@ -37,10 +39,10 @@ def read(filenames: Sequence[str]) -> list[Source]:
     sources: dict[str, Source] = {}
     for filename in filenames or (STDIN,):
         if filename == STDIN:
-            sources[STDIN] = Source(None, _decode(read_stdin(), "stdin"))
+            sources[STDIN] = _source(None, read_stdin())
             continue
         for path in _files(Path(filename)):
-            sources.setdefault(str(path.resolve()), Source(path, _decode(path.read_bytes(), str(path))))
+            sources.setdefault(str(path.resolve()), _source(path, path.read_bytes()))
     return list(sources.values())
 
 
@@ -61,10 +63,12 @@ def _files(path: Path) -> Iterator[Path]:
     yield from found
 
 
-def _decode(raw: bytes, name: str) -> str:
+def _source(path: Path | None, raw: bytes) -> Source:
     try:
-        return raw.decode("utf-8-sig")
+        return Source(path, raw, raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise invalid(
-            f"the input is not UTF-8 (byte {error.start})", hint="Save it as UTF-8", place=Place(file=name)
+            f"the input is not UTF-8 (byte {error.start})",
+            hint="Save it as UTF-8",
+            place=Place(file=str(path) if path else "stdin"),
         ) from None

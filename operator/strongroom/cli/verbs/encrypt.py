@@ -25,6 +25,7 @@ from strongroom.cli.documents import Document, Format, Object
 from strongroom.cli.encryptedsecret import Sealing
 from strongroom.cli.failure import Place, invalid, located
 from strongroom.cli.options import ClusterOptions, cluster_options, format_option, input_option
+from strongroom.cli.output import Replacement
 from strongroom.cli.secret import SecretManifest
 from strongroom.model.binding import Scope
 from strongroom.model.context import EncryptionContext
@@ -107,7 +108,9 @@ def encrypt(
     if not plan:
         terminal.note("no Secret found: nothing to encrypt")
     if in_place:
-        output.replace_files({path: documents.render_file(file) for path, file in _changed(files)})
+        output.replace_files(_replacements(files))
+        if plan:
+            terminal.note("plaintext that was ever committed is still in Git's history: then change those values")
     else:
         output.write(documents.render([document for file in files for document in file], output_format))
 
@@ -156,11 +159,12 @@ def _encrypt_object(cluster: Cluster, planned: _Planned) -> None:
         )
 
 
-def _changed(files: list[list[Document]]) -> list[tuple[Path, list[Document]]]:
+def _replacements(files: list[list[Document]]) -> list[Replacement]:
+    """The files in which something was encrypted."""
     return [
-        (file[0].source.path, file)
+        Replacement(source.path, source.raw, documents.render_file(file))
         for file in files
-        if any(document.replaced for document in file) and file[0].source.path is not None
+        if any(document.replaced for document in file) and (source := file[0].source).path is not None
     ]
 
 
