@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-import contextlib
+import errno
 import io
 import json
 import logging
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from strongroom.audit.journal import FIRST_HASH, Journal, record_hash
 from strongroom.audit.record import Entry, EventName, Outcome, Value, uuid7
+from strongroom.config import ConfigurationError
 from strongroom.errors import AccessDenied, InvalidCiphertext, Reason, StrongroomError
 from strongroom.model.principal import Caller, ObjectReference, Permission, Principal, Source
 
@@ -50,13 +51,35 @@ def _close_journals() -> Iterator[None]:
     yield
     while _opened:
         for output in _opened.pop()._outputs:
-            with contextlib.suppress(OSError):
-                output.close()
+            output._stream.close()
+
+
+class Pipe(io.RawIOBase):
+    """Takes `room` bytes in all, at most `at_a_time` with one call, then fails like a full disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = bytearray()
+        self.at_a_time = 1 << 30
+        self.room = 1 << 30
+
+    def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("closed")
+        part = bytes(data)[: min(self.at_a_time, self.room)]
+        if not part:
+            raise OSError(errno.ENOSPC, "canary")
+        self.taken += part
+        self.room -= len(part)
+        return len(part)
+
+    def getvalue(self) -> bytes:
+        return bytes(self.taken)
 
 
 class Bench:
     def __init__(self, *, strict: bool = True, file: str = "") -> None:
-        self.stdout = io.BytesIO()
+        self.stdout = Pipe()
         self.outcomes: list[str] = []
         self.journal = Journal(strict=strict, file=file, stdout=self.stdout, on_record=self.outcomes.append)
         _opened.append(self.journal)
@@ -224,7 +247,11 @@ def test_after_a_full_disk_the_file_goes_on_where_it_stopped(tmp_path: Path) -> 
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(StrongroomError):
         bench.journal.success(entry())
-    verify(path.read_text().splitlines())
+    lines = path.read_text().splitlines()
+    torn = [line for line in lines if not line.endswith("}")]
+    assert [len(line) for line in torn] == [100]
+    verify([line for line in lines if line not in torn])
+    assert len(lines) - len(torn) == 2
 
 
 def test_a_full_disk_refuses_when_strict() -> None:
@@ -257,6 +284,68 @@ def test_a_line_that_is_out_somewhere_keeps_its_place_in_the_chain() -> None:
             bench.journal.success(entry())
     verify(bench.lines)
     assert len(bench.lines) == 3
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_a_line_that_failed_never_comes_out_later(strict: bool, room: int) -> None:
+    """Its operation was refused; the record of a success must not turn up behind that."""
+    bench = Bench(strict=strict)
+    bench.stdout.room = room
+    try:
+        bench.journal.success(entry(key_name="refused"))
+    except StrongroomError as error:
+        assert strict
+        assert "canary" not in str(error)
+    bench.stdout.room = 1 << 30
+    bench.journal.success(entry(key_name="next"))
+    *torn, whole = bench.lines
+    assert [len(line) for line in torn] == ([room] if room else [])
+    assert json.loads(whole)["key"]["name"] == "next"
+    assert (json.loads(whole)["sequence"], json.loads(whole)["prevHash"]) == (0, FIRST_HASH)
+    verify([whole])
+    assert bench.outcomes == ["failed", "Success"]
+
+
+def test_half_a_line_again_and_again_leaves_every_whole_line_a_line() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.stdout.room = 50
+        with pytest.raises(StrongroomError):
+            bench.journal.success(entry())
+    bench.stdout.room = 0
+    with pytest.raises(StrongroomError):
+        bench.journal.success(entry())
+    bench.stdout.room = 1 << 30
+    for _ in range(2):
+        bench.journal.success(entry())
+    assert b"\n\n" not in bench.stdout.getvalue()
+    verify(bench.lines[-2:])
+    assert [len(line) for line in bench.lines[:-2]] == [50, 49, 49]
+
+
+def test_a_line_goes_out_whole_though_the_pipe_takes_it_in_pieces() -> None:
+    bench = Bench()
+    bench.stdout.at_a_time = 7
+    for _ in range(3):
+        bench.journal.success(full_entry())
+    verify(bench.lines)
+    assert len(bench.lines) == 3
+
+
+def test_nothing_waits_in_a_buffer(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    bench = Bench(file=str(path))
+    bench.journal.success(entry())
+    assert path.read_text().splitlines() == bench.lines != []
+
+
+@pytest.mark.parametrize("file", ["missing/audit.jsonl", "."], ids=["no-directory", "a-directory"])
+def test_a_file_that_cannot_be_opened_is_an_error_of_the_configuration(tmp_path: Path, file: str) -> None:
+    path = str(tmp_path / file)
+    with pytest.raises(ConfigurationError, match=r"\$\.audit\.file") as caught:
+        Bench(file=path)
+    assert path in str(caught.value)
 
 
 def test_ids_are_uuids_of_version_7_in_the_order_of_time() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.audit.record import Entry
+from strongroom.audit.record import Entry, EventName
 from strongroom.envelope import format as envelope
 from strongroom.envelope.format import Algorithm, Blob
 from strongroom.errors import AccessDenied, InvalidCiphertext, Reason, StrongroomError
@@ -225,7 +225,7 @@ async def test_no_verdict_is_told_apart_from_a_no() -> None:
         ({"state": "Archived"}, Operation.ENCRYPT, Reason.KEY_ARCHIVED),
         ({"key_id": None}, Operation.ENCRYPT, Reason.KEY_NOT_READY),
         ({"key_id": None}, Operation.DECRYPT, Reason.KEY_NOT_READY),
-        ({"key_spec": "SM4"}, Operation.DECRYPT, Reason.UNSUPPORTED_FORMAT),
+        ({"key_spec": "SM4"}, Operation.DECRYPT, Reason.KEY_NOT_READY),
         ({"key_id": OTHER_KEY_ID}, Operation.DECRYPT, Reason.INCORRECT_KEY),
         ({"versions": {1: "Primary"}}, Operation.DECRYPT, Reason.KEY_VERSION_NOT_FOUND),
     ],
@@ -238,7 +238,7 @@ async def test_an_unfit_key_is_refused_before_the_token_and_the_ledger(
         await door.run(operation)
     assert (caught.value.reason, door.steps) == (reason, ["permission", "key"])
     assert door.audited[0][0] == reason.value
-    assert door.counted == [(operation, "prod", reason.value)]
+    assert door.counted == [(operation, "prod" if door.key.key_id else "", reason.value)]
 
 
 async def test_an_archived_key_decrypts() -> None:
@@ -285,7 +285,7 @@ async def test_every_failure_is_recorded_counted_and_raised_as_it_is(
     assert caught.value is error
     reason = error.reason if isinstance(error, StrongroomError) else Reason.INTERNAL
     assert [outcome for outcome, _ in door.audited] == [reason.value]
-    assert door.counted == [(operation, "prod", reason.value)]
+    assert door.counted == [(operation, "" if where == "key_error" else "prod", reason.value)]
 
 
 @pytest.mark.parametrize("error", [NO_JOURNAL, OSError("a bug")], ids=["full", "bug"])
@@ -339,3 +339,35 @@ async def test_the_api_acts_on_a_fresher_key_than_the_reconciler(permission: Per
     door = Door()
     await door.service.decrypt(caller(permission), "prod", [to_decrypt()])
     assert door.max_ages == [age]
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_a_key_whose_spec_is_unknown_is_being_created_and_says_where_to_look(operation: Operation) -> None:
+    for changes in ({"key_spec": "SM4"}, {"state": "Frozen"}):
+        door = Door(master_key(**changes))
+        with pytest.raises(StrongroomError, match="is Creating.*kubectl describe cmk") as caught:
+            await door.run(operation)
+        assert caught.value.reason is Reason.KEY_NOT_READY
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("where", ["permission_error", "key_error"])
+async def test_a_name_that_may_be_made_up_is_no_metric_label(operation: Operation, where: str) -> None:
+    door = Door()
+    setattr(door, where, DENIED if where == "permission_error" else StrongroomError(Reason.KEY_NOT_FOUND, "none"))
+    with pytest.raises(StrongroomError):
+        await door.run(operation)
+    ((_, label, _),) = door.counted
+    assert label == ""
+
+
+def test_what_is_refused_before_it_comes_to_the_service_is_audited_and_asks_nobody() -> None:
+    door = Door()
+    error = StrongroomError(Reason.FORBIDDEN_SECRET_TYPE, "never written")
+    door.service.record_refusal(caller(Permission.USE), "prod", error)
+    ((outcome, entry),) = door.audited
+    assert (outcome, entry.event, entry.key_name, entry.verdict) == (
+        "ForbiddenSecretType", EventName.DECRYPT, "prod", "NotAsked",
+    )  # fmt: skip
+    assert entry.caller == caller(Permission.USE)
+    assert door.steps == []

@@ -69,6 +69,23 @@ async def test_requests_at_a_time_are_one_read() -> None:
     assert len(bench.kube.calls) == 1
 
 
+async def test_a_read_that_began_longer_ago_than_the_caller_allows_is_not_joined() -> None:
+    bench = Bench()
+    bench.kube.gate = asyncio.Event()
+    bench.kube.answer("get", master_key_body(state="Enabled"))
+    patient = asyncio.create_task(bench.state(1.0))
+    await settle()
+    bench.change("Disabled")
+    bench.clock.advance(0.2)
+    strict, also_patient = asyncio.create_task(bench.state(0.1)), asyncio.create_task(bench.state(1.0))
+    await settle()
+    bench.kube.gate.set()
+    assert await asyncio.gather(patient, strict, also_patient) == ["Enabled", "Disabled", "Disabled"]
+    assert len(bench.kube.calls) == 2
+    assert await bench.state(1.0) == "Disabled"  # the older answer, though it may come last, is not what is kept
+    assert len(bench.kube.calls) == 2
+
+
 async def test_a_change_that_is_known_of_makes_the_next_read_live() -> None:
     bench = Bench()
     await bench.state(60.0)

@@ -143,7 +143,7 @@ async def test_the_limit_is_never_passed(used: int, refused: bool) -> None:
         await bench.ledger.take(ref(), 1)
         assert bench.counted() == ENCRYPTIONS_LIMIT
         return
-    with pytest.raises(StrongroomError, match="Rotate the key") as caught:
+    with pytest.raises(StrongroomError, match="new CustomerMasterKey") as caught:
         await bench.ledger.take(ref(), 1)
     assert caught.value.reason is Reason.KEY_EXHAUSTED
     assert bench.writes == 0
@@ -160,3 +160,32 @@ async def test_what_others_keep_in_the_ledger_stays() -> None:
     stored = bench.kube.objects[PATH]["data"]
     assert stored["note"] == "kept"
     assert json.loads(stored["ledger.json"])["deadline"] == "x"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(None, id="no-data"),
+        pytest.param({}, id="no-field"),
+        pytest.param({"ledger.json": ""}, id="empty"),
+        pytest.param({"ledger.json": "{"}, id="cut"),
+        pytest.param({"ledger.json": "[]"}, id="a-list"),
+        pytest.param({"ledger.json": "null"}, id="null"),
+        pytest.param({"ledger.json": "{}"}, id="no-versions"),
+        pytest.param({"ledger.json": '{"versions": []}'}, id="versions-a-list"),
+        pytest.param({"ledger.json": '{"versions": {"1": 7}}'}, id="version-a-number"),
+        pytest.param({"ledger.json": '{"versions": {"1": {}}}'}, id="no-count"),
+        pytest.param({"ledger.json": '{"versions": {"1": {"encryptions": "many"}}}'}, id="count-a-word"),
+        pytest.param({"ledger.json": '{"versions": {"1": {"encryptions": null}}}'}, id="count-null"),
+    ],
+)
+async def test_a_ledger_that_cannot_be_read_is_refused_and_left_for_whoever_mends_it(data: object) -> None:
+    bench = Bench(used=0)
+    if data is None:
+        del bench.kube.objects[PATH]["data"]
+    else:
+        bench.kube.objects[PATH]["data"] = data
+    with pytest.raises(StrongroomError, match="Restore the ConfigMap") as caught:
+        await bench.ledger.take(ref(), 1)
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert bench.writes == 0

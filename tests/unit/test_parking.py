@@ -7,6 +7,7 @@ from strongroom.controllers.parking import Parking
 from strongroom.controllers.waiting import Grant
 from strongroom.controllers.workqueue import Lane
 from strongroom.errors import Healing, Reason, StrongroomError
+from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import ObjectKey
 from tests.unit.fakes import encrypted_secret
 
@@ -55,8 +56,10 @@ class Yard:
             token_of=lambda key_name: (f"token-of-{key_name}", self.available),
         )
 
-    def park(self, reason: Reason) -> bool:
-        return self.parking.park(SECRET, StrongroomError(reason, "m"))
+    def park(self, reason: Reason, secret: EncryptedSecret = SECRET) -> bool:
+        """A try that failed, during which nothing else happened."""
+        changes = self.parking.changes_of(secret.key_name)
+        return self.parking.park(secret, StrongroomError(reason, "m"), changes=changes)
 
     def everything_happens(self) -> None:
         self.parking.key_changed("prod")
@@ -70,9 +73,10 @@ BACK = ("add", "db", Lane.BACKLOG)
 def test_every_failure_waits_for_what_heals_it_and_for_nothing_else(reason: Reason) -> None:
     yard = Yard()
     yard.park(reason)
+    pause = 60.0 if reason is Reason.TARGET_NOT_OWNED else 300.0
     before = {
         Healing.RETRY: [("retry", "db")],
-        Healing.SECRET: [("after", "db", 300.0)],
+        Healing.SECRET: [("after", "db", pause)],
     }.get(reason.healing, [])
     assert yard.queue.calls == before
     assert yard.permission.waiting == ({SECRET.key: GRANT} if reason.healing is Healing.PERMISSION else {})
@@ -82,9 +86,9 @@ def test_every_failure_waits_for_what_heals_it_and_for_nothing_else(reason: Reas
     assert yard.queue.calls == before
     yard.everything_happens()
     yard.everything_happens()
-    released = reason.healing in (Healing.KEY, Healing.TOKEN)
-    assert yard.queue.calls == before + ([BACK] if released else [])
-    assert yard.parking.take_released(SECRET.key) is released
+    released = {Healing.KEY: [BACK], Healing.TOKEN: [BACK, BACK]}.get(reason.healing, [])  # by each of them once
+    assert yard.queue.calls == before + released
+    assert yard.parking.is_released(SECRET.key) is bool(released)
 
 
 def test_a_failure_of_another_kind_replaces_what_was_waited_for() -> None:
@@ -111,7 +115,7 @@ def test_who_left_is_not_released() -> None:
 def test_only_the_objects_of_the_changed_key_come_back() -> None:
     yard = Yard()
     yard.park(Reason.KEY_DISABLED)
-    yard.parking.park(OTHER, StrongroomError(Reason.KEY_DISABLED, "m"))
+    yard.park(Reason.KEY_DISABLED, OTHER)
     yard.parking.key_changed("staging")
     assert yard.queue.calls == [("add", "other", Lane.BACKLOG)]
 
@@ -122,8 +126,37 @@ def test_a_token_that_is_back_already_is_tried_again_and_status_keeps_quiet_at_f
     assert yard.queue.calls == [("retry", "db")] * 5
 
 
-def test_being_released_is_told_once() -> None:
+def test_a_key_that_moved_to_another_token_is_tried_again_while_the_first_is_away() -> None:
     yard = Yard()
-    yard.parking.release({SECRET.key})
-    assert yard.parking.take_released(SECRET.key)
-    assert not yard.parking.take_released(SECRET.key)
+    yard.park(Reason.HSM_UNAVAILABLE)
+    yard.parking.key_changed("prod")
+    assert yard.queue.calls == [BACK]
+    assert yard.parking.is_released(SECRET.key)
+
+
+def test_being_released_lasts_until_the_object_is_judged_anew() -> None:
+    """Asked twice, because a try in between may have ended in an error of the API server."""
+    yard = Yard()
+    for judged in (lambda: yard.parking.leave(SECRET.key), lambda: yard.park(Reason.INVALID_CIPHERTEXT)):
+        yard.parking.release({SECRET.key})
+        assert yard.parking.is_released(SECRET.key)
+        assert yard.parking.is_released(SECRET.key)
+        judged()
+        assert not yard.parking.is_released(SECRET.key)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.healing is Healing.KEY])
+def test_a_key_that_changed_during_the_try_is_not_waited_for(reason: Reason) -> None:
+    yard = Yard()
+    error = StrongroomError(reason, "m")
+    quiet = []
+    for _ in range(4):
+        changes = yard.parking.changes_of("prod")
+        yard.parking.key_changed("staging")  # another's change is none of its business
+        yard.parking.key_changed("prod")
+        quiet.append(yard.parking.park(SECRET, error, changes=changes))
+    assert quiet == [True, True, True, False]
+    assert yard.queue.calls == [("retry", "db")] * 4
+    assert yard.park(reason) is False
+    yard.parking.key_changed("prod")
+    assert yard.queue.calls[4:] == [BACK]

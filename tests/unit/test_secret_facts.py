@@ -236,6 +236,29 @@ def test_adoption_is_asked_for_by_annotation_and_only_without_a_controller(
 
 
 def test_the_rest_of_the_metadata_is_read() -> None:
-    found = facts(own("password", immutable={}), deletionTimestamp="2026-11-23T10:00:00Z")
-    assert (found.resource_version, found.deleting, found.owns_immutable) == (77, True, True)
+    found = facts(own("password"), deletionTimestamp="2026-11-23T10:00:00Z", finalizers=["example.com/keep"])
+    assert (found.resource_version, found.deleting, found.finalizers) == (77, True, ("example.com/keep",))
     assert (str(found.key), found.uid) == ("shop/db", "secret-uid")
+
+
+@pytest.mark.parametrize("finalizers", [None, []])
+def test_no_finalizers_are_none(finalizers: list[str] | None) -> None:
+    assert facts(own("password"), finalizers=finalizers).finalizers == ()
+
+
+def test_what_kubectl_applied_is_not_kept_because_it_holds_values_in_plain() -> None:
+    last_applied = {"kubectl.kubernetes.io/last-applied-configuration": '{"stringData":{"password":"canary"}}'}
+    found = facts(own("password"), annotations=last_applied | {"note": "theirs"})
+    assert found.annotations == {"note": "theirs"}
+    assert "canary" not in repr(found)
+
+
+def test_ownership_claimed_outright_is_what_a_post_leaves() -> None:
+    secret = wanted()
+    claimed, posted = facts(secretfacts.whole_ownership(secret)), facts(own("password", "tls.crt"))
+    assert claimed == posted
+    assert claimed.in_sync_with(secret)
+    assert (
+        f'k:{{"uid":"{secret.uid}"}}'
+        in secretfacts.whole_ownership(secret)["fieldsV1"]["f:metadata"]["f:ownerReferences"]
+    )
