@@ -71,14 +71,15 @@ class Elector:
         _log.warning("this replica leads no more: its lease was not renewed in time, or another holds it")
 
     async def release(self) -> None:
-        """Let another replica lead at once, if this one does. Best effort."""
+        """Let another replica lead at once, if this one does. Best effort, for a few seconds."""
         try:
-            lease = await self._kube.get(self._path)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"]["holderIdentity"] = ""
-                await self._kube.replace(self._path, lease)
-        except ApiError as error:
-            _log.info("the lease could not be released: %s", error)
+            async with asyncio.timeout(_RETRY_SECONDS):
+                lease = await self._kube.get(self._path)
+                if lease["spec"].get("holderIdentity") == self._identity:
+                    lease["spec"]["holderIdentity"] = ""
+                    await self._kube.replace(self._path, lease)
+        except (ApiError, TimeoutError) as error:
+            _log.info("the lease could not be released: %s", type(error).__name__)
 
     async def _try(self) -> bool:
         """Acquire or renew once; True if this process now holds the lease."""

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _FIGHT_WINDOW_SECONDS: Final = 60.0
 """A Secret that needs repair again within this time is being fought over: repairs back off."""
+_OVERLOADED_SECONDS: Final = 1.0
+"""Pause after a 429 that does not say how long."""
 _NEVER_FOUGHT: Final = (0, 0.0)
 
 
@@ -150,6 +152,8 @@ class EncryptedSecretReconciler:
                 # The API server is away, overloaded, or changed the object under our hands.
                 _log.info("%s: %s; trying again", key, error)
                 self.queue.retry(key, at_least=error.retry_after or 0.0)
+                if error.status == 429:
+                    self.queue.pause(error.retry_after or _OVERLOADED_SECONDS)
                 result = "retried"
         self._metrics.reconciles.labels(ENCRYPTED_SECRET_KIND, result).inc()
 

@@ -68,6 +68,7 @@ class WorkQueue:
         self._failures: dict[ObjectKey, int] = {}
         self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._available = asyncio.Semaphore(0)
+        self._paused_until = 0.0
 
     def add(self, key: ObjectKey, lane: Lane = Lane.LIVE) -> None:
         """Process the key soon. A key that waits in the backlog moves ahead when it is added live."""
@@ -98,6 +99,10 @@ class WorkQueue:
         self.add_after(key, max(at_least, random.uniform(longest / 4, longest)))  # noqa: S311 - jitter, no secret
         return failures + 1
 
+    def pause(self, seconds: float) -> None:
+        """Begin nothing new for so long: whoever is asked has said that it is too much."""
+        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+
     def forget(self, key: ObjectKey) -> None:
         """The key succeeded or is gone: its backoff starts anew, its timer is dropped."""
         self._failures.pop(key, None)
@@ -112,6 +117,7 @@ class WorkQueue:
     async def _work(self) -> None:
         while True:
             await self._available.acquire()
+            await self._unpaused()
             key = self._next()
             if key is None:
                 continue  # it moved to the other lane; that entry has a permit of its own
@@ -132,6 +138,12 @@ class WorkQueue:
                 lane = self._again.pop(key, None)
                 if lane is not None:
                     self.add(key, lane)
+
+    async def _unpaused(self) -> None:
+        """Return when no pause is on. Workers go on one after another, so that work grows again step by step."""
+        loop = asyncio.get_running_loop()
+        while (left := self._paused_until - loop.time()) > 0:
+            await asyncio.sleep(left + random.uniform(0.0, left))  # noqa: S311 - jitter, no secret
 
     def _next(self) -> ObjectKey | None:
         for lane in Lane:
