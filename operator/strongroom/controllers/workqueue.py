@@ -140,10 +140,10 @@ class WorkQueue:
                     self.add(key, lane)
 
     async def _unpaused(self) -> None:
-        """Return when no pause is on. Workers go on one after another, so that work grows again step by step."""
-        loop = asyncio.get_running_loop()
-        while (left := self._paused_until - loop.time()) > 0:
-            await asyncio.sleep(left + random.uniform(0.0, left))  # noqa: S311 - jitter, no secret
+        """Return when the pause is over, each worker a little later, so that work grows again step by step."""
+        left = self._paused_until - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(left * random.uniform(1.0, 2.0))  # noqa: S311 - jitter, no secret
 
     def _next(self) -> ObjectKey | None:
         for lane in Lane:
