@@ -7,8 +7,10 @@ meets the fault. DIRECTORY/<function>.fault, looked at in each call, holds JSON:
     {"returns": 5}       this return code, without calling the library
     {"crashes": true}    the process ends
     {"hangs": true}      never returns
+    {"delays": 0.5}      seconds more than usual
     {"flags": 131072}    C_GetTokenInfo only: these flags besides the token's own
     "input": "68656c"    only if the input of the call (C_Encrypt, C_Decrypt) is this, in hex
+    "attribute": 356     only if it is among those asked for (C_GetAttributeValue)
     "mechanism": 4229    only if the mechanism of the call (C_WrapKey) is this
 
 DIRECTORY/<function>.calls is as many bytes long as there were calls.
@@ -19,6 +21,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,9 @@ class _FunctionList(ctypes.Structure):
 def _meant(fault: dict[str, Any], arguments: tuple[int, ...]) -> bool:
     if "input" in fault and ctypes.string_at(arguments[1], arguments[2]).hex() != fault["input"]:
         return False
+    if "attribute" in fault:
+        words = (ctypes.c_ulong * (3 * arguments[3])).from_address(arguments[2])  # CK_ATTRIBUTE: type, address, length
+        return fault["attribute"] in words[::3]
     return "mechanism" not in fault or ctypes.c_ulong.from_address(arguments[1]).value == fault["mechanism"]
 
 
@@ -68,6 +74,7 @@ def _interpose(name: str, real: Callable[..., int], directory: Path) -> Callable
             os._exit(1)
         if "hangs" in fault:
             threading.Event().wait()
+        time.sleep(fault.get("delays", 0))
         if "returns" in fault:
             return int(fault["returns"])
         code = real(*arguments)

@@ -16,6 +16,7 @@ from strongroom.hsm.api import KeyLabel, SealItem, Token
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
 from strongroom.model.plaintext import Plaintext
 from testbed.softhsm import SoftHsmToken
+from tests.hsm.faults import Faults
 
 pytestmark = pytest.mark.hsm
 
@@ -63,6 +64,22 @@ async def test_keys_are_found_by_id_and_all_together(hsm: Token, outsider: Outsi
     found = {material.ref: material.label for material in await hsm.find_all()}
     assert found == {refs[0]: _label(), refs[1]: _label(), second: _label(2), foreign: None}
     assert await hsm.find(KeyId(uuid.uuid4())) == []
+
+
+async def test_finding_takes_one_read_a_key_beside_those_of_the_binding(faults: Faults, hsm: Token) -> None:
+    for _ in range(4):
+        await hsm.generate(_ref(), _label())
+    before = faults.calls("C_GetAttributeValue")
+    assert len(await hsm.find_all()) == 4
+    assert faults.calls("C_GetAttributeValue") == before + 4 * (1 + 2)
+
+
+async def test_an_attribute_the_token_does_not_know_hides_no_other(
+    faults: Faults, hsm: Token, key: KeyVersionRef
+) -> None:
+    faults.set("C_GetAttributeValue", returns=0x12, attribute=0x164)  # ATTRIBUTE_TYPE_INVALID, CKA_NEVER_EXTRACTABLE
+    (material,) = await hsm.find(key.key_id)
+    assert (material.ref, material.label, material.never_extractable) == (key, _label(), False)
 
 
 async def test_an_existing_id_is_not_generated_again(hsm: Token, key: KeyVersionRef, outsider: Outsider) -> None:

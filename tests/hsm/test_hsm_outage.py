@@ -18,6 +18,7 @@ from strongroom.hsm.pin import PinFile
 from strongroom.model.ids import KeyVersionRef
 from strongroom.model.plaintext import Plaintext
 from testbed.softhsm import SoftHsmToken
+from tests.hsm.faults import Faults
 
 pytestmark = pytest.mark.hsm
 
@@ -108,6 +109,27 @@ async def test_a_hung_worker_is_killed_and_replaced(
     assert pid_of(token) != hung
     assert not _exists(hung)
     assert await _roundtrip(token, key, b"value") == b"value"
+
+
+async def test_what_takes_many_calls_may_take_longer_than_one_operation(
+    faults: Faults, open_token: OpenToken, make_key: MakeKey
+) -> None:
+    token = await open_token(operationTimeoutSeconds=0.3)
+    key = await make_key(token)
+    faults.set("C_FindObjectsInit", delays=0.5)
+    assert [material.ref for material in await token.find_all()] == [key]
+    assert [material.ref for material in await token.find(key.key_id)] == [key]
+    assert token.statistics.worker_losses == 0
+
+
+async def test_waiting_for_the_creation_of_other_keys_is_no_hang(
+    faults: Faults, open_token: OpenToken, make_key: MakeKey
+) -> None:
+    token = await open_token(operationTimeoutSeconds=0.3, sessions=4)
+    faults.set("C_GenerateKey", delays=0.4)  # three in each creation: the key, and two for its verification
+    keys = await asyncio.gather(*(make_key(token) for _ in range(3)))
+    assert len(await token.find_all()) == len(keys)
+    assert token.statistics.worker_losses == 0
 
 
 async def test_a_cancelled_call_to_a_hung_worker_is_still_watched(

@@ -4,6 +4,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import NoReturn, TypeVar
 
 from strongroom.config import HsmConfig
@@ -34,6 +35,9 @@ __all__ = [
 _MAX_WAITING = 1024
 """Requests that may wait for a session; more are refused (Throttled) rather than kept with their plaintexts."""
 
+_MANAGEMENT_FACTOR = 10
+"""How much longer than an operation on values may finding, generating and verifying take: they are many calls each."""
+
 _Reply = TypeVar("_Reply", bound=wire.Reply)
 
 
@@ -48,9 +52,10 @@ class Token:
     - KEY_VERSION_NOT_FOUND, KEY_CONFLICT: no such key on a healthy token; several of them.
     - THROTTLED: more than 1024 requests wait already.
 
-    As many requests run at a time as there are sessions; one that takes longer than `operation_timeout_seconds` counts
-    as hung and costs the worker. A cancelled call returns at once, but its C call cannot be stopped: it keeps its
-    session until it ends, and its result is dropped and wiped.
+    As many requests run at a time as there are sessions. A seal or open that takes longer than
+    `operation_timeout_seconds` counts as hung and costs the worker; everything else has ten times that long. A cancelled
+    call returns at once, but its C call cannot be stopped: it keeps its session until it ends, and its result is dropped
+    and wiped.
     """
 
     def __init__(self, config: HsmConfig, *, on_change: Callable[[], None] = lambda: None) -> None:
@@ -59,6 +64,8 @@ class Token:
         self._timeout = config.operation_timeout_seconds
         self._supervisor = Supervisor(config, on_change)
         self._sessions = asyncio.Semaphore(config.sessions)
+        self._creation = asyncio.Lock()
+        """One key is created at a time: SoftHSM 2.6.1 fails on some when two are created at once."""
         self._in_flight = 0
         self._waiting = 0
         self._operations: Counter[str] = Counter()
@@ -166,7 +173,7 @@ class Token:
     async def generate(self, ref: KeyVersionRef, label: KeyLabel) -> KeyMaterial:
         """A new AES-256 key that never leaves the token, verified as by `verify`. The label names the same version.
 
-        Raises KEY_EXISTS if any key object carries the id, KEY_CONFLICT if another writer made one at the same time;
+        Raises KEY_EXISTS if any object carries the id, KEY_CONFLICT if another writer made one at the same time;
         nothing is deleted in either case. PKCS#11 has no create-if-absent: one writer per key id is the caller's part.
         After HSM_UNAVAILABLE the key may exist: `find` it before trying again.
         """
@@ -207,13 +214,12 @@ class Token:
         return reply
 
     async def _exchange(self, request: wire.Request) -> wire.Reply:
-        worker = await self._take_session()
-        try:
-            future = worker.ask(request, timeout=self._timeout)
-        except BaseException:
-            self._return_session()
-            raise
-        future.add_done_callback(lambda _: self._return_session())
+        on_values = isinstance(request, wire.Seal | wire.Open)
+        with ExitStack() as held:
+            worker = await self._take_session(request, held)
+            future = worker.ask(request, timeout=self._timeout * (1 if on_values else _MANAGEMENT_FACTOR))
+            release = held.pop_all().close  # when the worker is done, whether or not the caller waits for it
+            future.add_done_callback(lambda _: release())
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -222,26 +228,29 @@ class Token:
         except WorkerLost as lost:
             raise unavailable(self.name, f"the library's process {lost.cause}") from None
 
-    async def _take_session(self) -> WorkerProcess:
+    async def _take_session(self, request: wire.Request, held: ExitStack) -> WorkerProcess:
+        """The worker, to be asked now. What it costs to wait for goes into `held`."""
         if self._waiting >= _MAX_WAITING:
             raise StrongroomError(
                 Reason.THROTTLED, f"HSM {self.name!r}: {self._waiting} requests wait already", hint="Try again later"
             )
         self._waiting += 1
         try:
+            if isinstance(request, wire.Generate | wire.Verify):
+                await self._creation.acquire()
+                held.callback(self._creation.release)
             await self._sessions.acquire()
+            held.callback(self._sessions.release)
         finally:
             self._waiting -= 1
         self._in_flight += 1
-        worker = self._supervisor.worker
-        if worker is None:
-            self._return_session()
+        held.callback(self._leave)
+        if self._supervisor.worker is None:
             raise self._away()
-        return worker
+        return self._supervisor.worker
 
-    def _return_session(self) -> None:
+    def _leave(self) -> None:
         self._in_flight -= 1
-        self._sessions.release()
 
     def _away(self) -> StrongroomError:
         """A fresh error each time: exceptions collect tracebacks."""

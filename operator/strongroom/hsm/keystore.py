@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key objects in the token: finding them, generating them, and proving how they behave.
 
-Searches name class and id, never nothing: some tokens list hundreds of objects of their own for an empty template.
+Searches name class or id, never nothing: some tokens list hundreds of objects of their own for an empty template.
 """
 
 import ctypes
-import threading
 from collections.abc import Mapping
 
 from pkcs11 import Attribute as Cka
@@ -22,8 +21,6 @@ from strongroom.hsm.label import parse_id
 from strongroom.hsm.module import Attribute, CkrError, Mechanism, OpenToken, Outcome, handle_of
 
 AES_KEY_BYTES = 32
-_CREATION = threading.Lock()
-"""One key is created at a time: SoftHSM 2.6.1 fails on some when two are created at once."""
 _CREATION_ATTEMPTS = 3
 
 _WRAP_MECHANISMS = (0x2109, 0x210A, 0x210B)
@@ -35,11 +32,11 @@ _UNUSABLE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE, CkrCla
 """What is no refusal: the token did not get as far as refusing."""
 
 _AES_KEYS = {Cka.CLASS: ObjectClass.SECRET_KEY, Cka.KEY_TYPE: KeyType.AES}
-_KEY_CLASSES = (ObjectClass.SECRET_KEY, ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
 
 
 class KeyStore:
-    """The key objects as one session sees them. Not for two threads at a time. Raises CkrError and Outcome."""
+    """The key objects as one session sees them. Not for two threads at a time; `generate` and `verify` create keys, and
+    are for one at a time in the whole process. Raises CkrError and Outcome."""
 
     def __init__(self, token: OpenToken, session: Session, aead: AesGcm) -> None:
         self._token = token
@@ -53,10 +50,10 @@ class KeyStore:
     def find(self, id_prefix: bytes) -> list[wire.FoundKey]:
         """All AES keys whose id is one of ours and has this prefix."""
         found = []
-        for key in map(handle_of, self._search(_AES_KEYS)):
-            cka_id = self._read_text(key, Cka.ID)
-            if cka_id.startswith(id_prefix) and parse_id(cka_id) is not None:
-                found.append(self._describe(key))
+        for handle in map(handle_of, self._search(_AES_KEYS)):
+            key = self._describe(handle)
+            if key.cka_id.startswith(id_prefix) and parse_id(key.cka_id) is not None:
+                found.append(key)
         if not found:
             self._token.check_health()  # a token that is gone holds nothing either
         return found
@@ -64,12 +61,11 @@ class KeyStore:
     def generate(self, cka_id: bytes, label: str) -> wire.FoundKey:
         """A new AES-256 key, verified. Outcome KEY_EXISTS if anything carries the id, KEY_TWINS if another writer got
         in between. A key that fails its verification stays in the token, unused, for people to look at."""
-        with _CREATION:
-            if any(self._search({Cka.CLASS: kind, Cka.ID: cka_id}) for kind in _KEY_CLASSES):
-                raise Outcome(wire.Failure.KEY_EXISTS)
-            self._token.check_health()  # a token that is gone holds nothing either
-            self._create(cka_id, label)
-            keys = self.handles(cka_id)
+        if self._search({Cka.ID: cka_id}):
+            raise Outcome(wire.Failure.KEY_EXISTS)
+        self._token.check_health()  # a token that is gone holds nothing either
+        self._create(cka_id, label)
+        keys = self.handles(cka_id)
         if len(keys) != 1:
             raise Outcome(wire.Failure.KEY_TWINS)
         self.verify(keys[0])
@@ -102,24 +98,32 @@ class KeyStore:
         self._check_authenticates(key)
 
     def _check_attributes(self, key: int) -> None:
-        read = self._read_flag
-        if not read(key, Cka.SENSITIVE) or any(read(key, attribute) for attribute in _MUST_BE_FALSE):
+        sensitive, *others = self._read_all(key, Cka.SENSITIVE, *_MUST_BE_FALSE)
+        if not any(sensitive) or any(map(any, others)):  # a CK_BBOOL is true if its byte is not 0
             raise Outcome(wire.Failure.ATTRIBUTES_UNSAFE)
 
-    def _read_flag(self, key: int, attribute: Cka) -> bool:
-        """A CK_BBOOL attribute; False where the token does not know it."""
-        return any(self._read_text(key, attribute))
-
-    def _read_text(self, key: int, attribute: Cka) -> bytes:
-        """An attribute that is no secret; empty where the token does not know it or it is longer than any of ours."""
-        value = ctypes.create_string_buffer(wire.MAX_TEXT_LENGTH)
+    def _read_all(self, key: int, *attributes: Cka) -> list[bytes]:
+        """Attributes that are no secrets, in one call; empty where the token does not know one or it is longer than any
+        of ours."""
+        values = [ctypes.create_string_buffer(wire.MAX_TEXT_LENGTH) for _ in attributes]
+        template = (Attribute * len(values))(
+            *(
+                Attribute(each, ctypes.addressof(value), len(value))
+                for each, value in zip(attributes, values, strict=True)
+            )
+        )
         try:
-            length = self._read(key, attribute, value)
+            self._token.functions.get_attribute_value(handle_of(self._session), key, template, len(values))
         except CkrError as error:
             if error.code not in (ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_BUFFER_TOO_SMALL):
                 raise
-            return b""
-        return value.raw[:length] if length <= len(value) else b""
+            if len(attributes) == 1:
+                return [b""]
+            return [self._read_all(key, each)[0] for each in attributes]  # not every token has read the others
+        return [
+            value.raw[: read.length] if read.length <= len(value) else b""
+            for value, read in zip(values, template, strict=True)
+        ]
 
     def _read(self, key: int, attribute: int, value: ctypes.Array[ctypes.c_char]) -> int:
         """C_GetAttributeValue into `value`; the length read."""
@@ -146,7 +150,7 @@ class KeyStore:
         mechanisms = [mechanism for mechanism in _WRAP_MECHANISMS if mechanism in offered]
         if not mechanisms:
             return
-        with _CREATION, _SessionKeys() as temporary:
+        with _SessionKeys() as temporary:
             try:
                 wrapping = temporary.add(self._generate_key(MechanismFlag.WRAP, {Cka.TOKEN: False}))
                 control = temporary.add(
@@ -209,9 +213,8 @@ class KeyStore:
             raise CkrError.of(error) from None
 
     def _describe(self, key: int) -> wire.FoundKey:
-        label = self._read_text(key, Cka.LABEL).decode("ascii", "replace")
-        never_extractable = self._read_flag(key, Cka.NEVER_EXTRACTABLE)
-        return wire.FoundKey(self._read_text(key, Cka.ID), label, never_extractable)
+        cka_id, label, never_extractable = self._read_all(key, Cka.ID, Cka.LABEL, Cka.NEVER_EXTRACTABLE)
+        return wire.FoundKey(cka_id, label.decode("ascii", "replace"), any(never_extractable))
 
 
 class _SessionKeys:
