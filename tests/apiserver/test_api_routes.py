@@ -317,7 +317,8 @@ async def test_unknown_fields(client: Client, query: str, status: int, warnings:
     assert CANARY not in answer.body.decode()
     if status == 400:
         assert answer.json["details"]["causes"] == [
-            {"reason": "FieldValueInvalid", "message": "unknown field", "field": field}
+            {"reason": "FieldValueInvalid", "message": "unknown field", "field": field},
+            {"reason": "Remedy", "message": "Remove it, or correct its name", "field": ""},
         ]
 
 
@@ -417,7 +418,8 @@ async def test_every_refusal_is_a_status(api: Harness, client: Client, reason: R
     assert answer.status == reason.http_status
     assert answer.headers["Content-Type"].startswith("application/json")
     assert answer.headers.get("Retry-After") == ("1" if retried else None)
-    details = {"group": "crypto.strongroom.dev", "kind": "keys", "name": "prod"}
+    causes = [{"reason": "Remedy", "message": "What to do", "field": ""}]
+    details = {"group": "crypto.strongroom.dev", "kind": "keys", "name": "prod", "causes": causes}
     assert answer.json == {
         "kind": "Status",
         "apiVersion": "v1",
@@ -428,6 +430,14 @@ async def test_every_refusal_is_a_status(api: Harness, client: Client, reason: R
         "details": details | ({"retryAfterSeconds": 1} if retried else {}),
         "code": reason.http_status,
     }
+
+
+async def test_a_refusal_without_a_remedy_names_none(api: Harness, client: Client) -> None:
+    api.service.error = StrongroomError(Reason.KEY_ARCHIVED, "what and where")
+
+    answer = await client("POST", ENCRYPT, body=encrypt_request())
+
+    assert (answer.json["message"], "causes" in answer.json["details"]) == ("what and where", False)
 
 
 async def test_unexpected_exceptions_show_nothing(

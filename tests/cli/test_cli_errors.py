@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from strongroom.apiserver.status import InvalidField, of_error
 from strongroom.cli import cluster as cluster_module
+from strongroom.errors import Reason, StrongroomError
 from tests.cli.conftest import Cli, Result
 from tests.cli.fakeapi import Answer, FakeApi, status
 
@@ -160,6 +162,33 @@ def test_causes_of_a_status_are_shown(cli: Cli, api: FakeApi) -> None:
     api.fail(Answer(400, status(400, "InvalidRequest", "refused", details={"causes": causes})))
     result = cli("encrypt", "--key", "prod", stdin=yaml.safe_dump(secret()))
     assert "error: refused; spec.values[a]: too long (stdin: document 1: Secret shop/db)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StrongroomError(Reason.KEY_DISABLED, "key 'prod' is Disabled", hint="Enable it"), "key 'prod' is Disabled"),
+        (InvalidField("spec.name", "is wrong", hint="Enable it"), "spec.name: is wrong"),
+    ],
+)
+def test_the_remedy_of_the_server_is_the_only_one(cli: Cli, api: FakeApi, error: StrongroomError, line: str) -> None:
+    answer = of_error(error, key_name="prod")
+    assert isinstance(answer.body, bytes)
+    api.fail(Answer(answer.status, json.loads(answer.body)))
+    result = cli("encrypt", "--key", "prod", stdin=yaml.safe_dump(secret()))
+    assert result.stderr.splitlines() == [
+        f"error: {line} (stdin: document 1: Secret shop/db)",
+        f"cause: {error.reason}",
+        "fix: Enable it",
+    ]
+
+
+@pytest.mark.parametrize("causes", ["x", [1], [{"reason": "Remedy"}], [{"reason": "Remedy", "message": "is"}]])
+def test_causes_that_are_no_remedy_leave_message_and_fix_alone(cli: Cli, api: FakeApi, causes: Any) -> None:
+    api.fail(Answer(404, status(404, "KeyNotFound", "no such key. This", details={"causes": causes})))
+    result = cli("encrypt", "--key", "prod", stdin=yaml.safe_dump(secret()))
+    assert "error: no such key. This" in result.stderr
+    assert "fix: 'strongroom keys list' shows the keys" in result.stderr
 
 
 @pytest.mark.parametrize("quoted", [CANARY, CANARY_BASE64])

@@ -26,10 +26,13 @@ _HTTP_REASONS: Final = {
 }
 """Kubernetes' own words for what HTTP itself refuses."""
 
+_REMEDY: Final = "Remedy"
+"""Reason of the cause that repeats what the message says to do, so that a client can show the two apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One entry of `details.causes`: which field, and what about it."""
+    """One entry of `details.causes`: which field, empty if none, and what about it."""
 
     reason: str
     message: str
@@ -56,13 +59,10 @@ class HttpRefusal(Exception):
 
 def of_error(error: StrongroomError, *, key_name: str) -> web.Response:
     """The answer to a request that an operation refused."""
-    return _failure(
-        error.reason.http_status,
-        error.reason.value,
-        str(error),
-        key_name=key_name,
-        causes=[error.cause] if isinstance(error, InvalidField) else [],
-    )
+    causes = [error.cause] if isinstance(error, InvalidField) else []
+    if error.hint:
+        causes.append(Cause(_REMEDY, error.hint, field=""))
+    return _failure(error.reason.http_status, error.reason.value, str(error), key_name=key_name, causes=causes)
 
 
 def of_refusal(refusal: HttpRefusal, *, key_name: str = "") -> web.Response:

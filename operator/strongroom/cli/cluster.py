@@ -22,6 +22,8 @@ _MAX_WAITS = 3
 """How often one request waits because the server said Retry-After."""
 _MAX_WAIT_SECONDS = 30
 _MAX_CAUSES = 3
+_REMEDY = "Remedy"
+"""Reason of the cause that repeats the end of our server's messages: what to do."""
 _MIN_QUOTE = 4
 """Shortest value looked for in a server's message; shorter ones occur in any text."""
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -213,7 +215,7 @@ def _refused(status: int, payload: bytes, confidential: Collection[str]) -> Comm
     if status == 401:
         message, hint = "the Kubernetes API does not accept your credentials", "Log in again, or check the kubeconfig"
     else:
-        message, hint = _message(answer, status, confidential), ""
+        message, hint = _message(answer, status, confidential)
     ours = reason.value == cause or cause in ("", "Forbidden", "Unauthorized")
     return CommandError(reason, message, hint=hint, cause="" if ours else cause)
 
@@ -231,17 +233,22 @@ def _reason_of(status: int) -> Reason:
             return Reason.INVALID_REQUEST
 
 
-def _message(answer: Mapping[str, Any], status: int, confidential: Collection[str]) -> str:
-    parts = [str(answer.get("message") or f"the server answered {status} without a message")]
+def _message(answer: Mapping[str, Any], status: int, confidential: Collection[str]) -> tuple[str, str]:
+    """What is wrong, and what the server says to do about it, if it does: its message ends with that."""
+    text = str(answer.get("message") or f"the server answered {status} without a message")
     details = answer.get("details")
-    causes = details.get("causes") if isinstance(details, dict) else None
-    for cause in causes[:_MAX_CAUSES] if isinstance(causes, list) else ():
-        if isinstance(cause, dict) and cause.get("message") and cause["message"] not in parts[0]:
-            parts.append(f"{cause.get('field') or cause.get('reason') or 'cause'}: {cause['message']}")
-    message = "; ".join(parts)
-    if any(len(value) >= _MIN_QUOTE and value in message for value in confidential):
-        return f"the server refused ({status}); its message quotes a value and is not shown"
-    return message
+    found = details.get("causes") if isinstance(details, dict) else None
+    causes = [cause for cause in found if isinstance(cause, dict)] if isinstance(found, list) else []
+    more = [
+        f"{cause.get('field') or cause.get('reason') or 'cause'}: {cause['message']}"
+        for cause in causes[:_MAX_CAUSES]
+        if cause.get("message") and str(cause["message"]) not in text
+    ]
+    if any(len(value) >= _MIN_QUOTE and value in "; ".join((text, *more)) for value in confidential):
+        return f"the server refused ({status}); its message quotes a value and is not shown", ""
+    remedies = (str(cause.get("message")) for cause in causes if cause.get("reason") == _REMEDY)
+    remedy = next((remedy for remedy in remedies if text.endswith(f". {remedy}")), "")
+    return "; ".join((text.removesuffix(f". {remedy}") if remedy else text, *more)), remedy
 
 
 def _api_absent(what: str) -> CommandError:
