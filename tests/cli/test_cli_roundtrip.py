@@ -214,6 +214,23 @@ def test_several_files_become_one_stream(cli: Cli, tmp_path: Any) -> None:
     assert kinds == [("EncryptedSecret", "b"), ("ConfigMap", None), ("EncryptedSecret", "a")]
 
 
+@pytest.mark.parametrize("head", ["%YAML 1.2\n", "# 100%\n%TAG ! tag:example.org,2000:\n"])
+def test_a_directive_is_kept_at_the_head_and_refused_behind_another_file(cli: Cli, tmp_path: Any, head: str) -> None:
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(secret({"a": b"1"})))
+    (tmp_path / "comment.yaml").write_text("# 100%\n")
+    (tmp_path / "directive.yaml").write_text(f"{head}---\n{yaml.safe_dump(secret({'a': b'1'}))}")
+
+    first = cli("encrypt", "--key", "prod", "-f", "directive.yaml", "-f", "plain.yaml", "-f", "comment.yaml")
+    assert (first.code, first.text.startswith(f"{head}---\n")) == (0, True), first.stderr
+    kinds = [document["kind"] for document in yaml.safe_load_all(first.text) if document]
+    assert kinds == ["EncryptedSecret", "EncryptedSecret"]
+
+    second = cli("encrypt", "--key", "prod", "-f", "plain.yaml", "-f", "directive.yaml")
+    assert (second.code, second.stdout) == (1, b"")
+    assert "begins with a YAML directive and cannot follow another file (directive.yaml)" in second.stderr
+    assert cli("encrypt", "--key", "prod", "-i", "-f", "plain.yaml", "-f", "directive.yaml").code == 0
+
+
 def test_raw_value_goes_both_ways(cli: Cli) -> None:
     value = ALL_BYTES + b"\n"
     blob = cli("encrypt", "--raw", "--key", "prod", "-n", "shop", "--name", "db", "--data-key", "p", stdin=value)

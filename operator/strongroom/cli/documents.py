@@ -112,12 +112,14 @@ def objects(documents: Sequence[Document]) -> Iterator[Object]:
 
 
 def render(documents: Sequence[Document], output: Format) -> str:
-    """One stream of documents, which may come from several files."""
+    """One stream of documents, which may come from several files. Raises CommandError."""
     text = ""
     for document in documents:
         rendered = document.render(output)
-        joins = output == "yaml" and text and rendered and not rendered.startswith("---")
-        text += f"---\n{rendered}" if joins else rendered
+        if output == "yaml" and text and rendered and not rendered.startswith("---"):
+            _check_joinable(document)
+            text += "---\n"
+        text += rendered
     return text
 
 
@@ -167,6 +169,16 @@ def _has_content(body: str) -> bool:
         line.strip() and line.strip() != "..." and not line.lstrip().startswith("#") and not line.startswith("%")
         for line in body.splitlines()
     )
+
+
+def _check_joinable(document: Document) -> None:
+    """Behind another document a directive would need a `...` before it, which not every reader takes everywhere."""
+    if not document.number and any(line.startswith("%") for line in document.text.splitlines()):
+        raise invalid(
+            "the file begins with a YAML directive and cannot follow another file",
+            hint="Remove the line that begins with '%' (Kubernetes needs none), or name this file alone or first",
+            place=document.place,
+        )
 
 
 def _head(text: str) -> str:
