@@ -121,7 +121,8 @@ def may_patch(kubectl: Kubectl, namespace: str, operator_api: Any) -> None:
 def test_permission_to_patch_would_be_permission_to_read(
     patch: str, may_patch: None, existing: Callable[..., str], operator_api: Any
 ) -> None:
-    # Why the operator replaces Secrets (docs/decisions/0005-…): the policy is not asked before this answer is made.
+    # What docs/decisions/0005-secrets-are-replaced-never-patched.md rests on: this answer is made before the policy is
+    # asked.
     content_type, body = PATCHES[patch]
     answer = operator_api("PATCH", existing(secret()), body, content_type=content_type)
     assert answer.code in (400, 422)
