@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the unit tests put in the place of an API server, a clock and a token. Each fails on what it does not expect."""
+"""What the unit tests put in the place of an API server and a clock. Each fails on what it does not expect."""
 
 import asyncio
 import copy
 import selectors
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from strongroom.kube.client import ApiError
+from strongroom.kube.client import ApiError, PatchType
 from strongroom.model import encryptedsecret, masterkey
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.masterkey import MasterKey
@@ -36,10 +36,11 @@ class Clock:
 
 
 class FakeKube:
-    """An API server with one object a path: create, get, replace and patch as the operator uses them.
+    """An API server with one object a path: create, get, list, replace and patch as the operator uses them.
 
     `answers` holds, by method, what is raised or returned instead, first in first out. `gate`, if set, holds every
-    request back until it is opened.
+    request back until it is opened. `meanwhile`, by method, is called once before the request is answered: what
+    someone else does at that moment. A Secret is answered as metadata alone, its fields owned by whoever wrote it last.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class FakeKube:
         self.calls: list[tuple[str, str, Any]] = []
         self.answers: dict[str, list[ApiError | dict[str, Any]]] = {}
         self.gate: asyncio.Event | None = None
+        self.meanwhile: dict[str, Callable[[], None]] = {}
         self._version = 0
 
     def answer(self, method: str, *answers: ApiError | dict[str, Any]) -> None:
@@ -56,31 +58,60 @@ class FakeKube:
         return [body for called, _, body in self.calls if called == method]
 
     async def get(self, path: str, *, accept: str | None = None, params: Any = None) -> dict[str, Any]:
-        del accept, params
-        return await self._call("get", path, None, self._get)
+        if params is None:
+            return self._answer(await self._call("get", path, None, self._get), accept)
+        (selector,) = params.values()
+        assert params == {"fieldSelector": selector}
+        found = await self._call("list", path, selector, self._list)
+        return {"items": [self._answer(item, accept) for item in found["items"]]}
 
-    async def create(self, path: str, body: Any, *, accept: str | None = None) -> dict[str, Any]:
-        del accept
-        return await self._call("create", path, body, self._create)
+    async def create(self, path: str, body: Any, *, accept: str | None = None, dry_run: bool = False) -> dict[str, Any]:
+        method, act = ("dry-run", self._dry_run) if dry_run else ("create", self._create)
+        return self._answer(await self._call(method, path, body, act), accept)
 
-    async def replace(self, path: str, body: Any) -> dict[str, Any]:
-        return await self._call("replace", path, body, self._replace)
+    async def replace(self, path: str, body: Any, *, accept: str | None = None) -> dict[str, Any]:
+        return self._answer(await self._call("replace", path, body, self._replace), accept)
 
     async def patch(self, path: str, kind: Any, body: Any, *, accept: str | None = None) -> dict[str, Any]:
-        del kind, accept
-        return await self._call("patch", path, body, self._patch)
+        act = self._patch_json if kind is PatchType.JSON else self._patch
+        return self._answer(await self._call("patch", path, body, act), accept)
+
+    async def list_all(
+        self, path: str, *, accept: str | None = None, label_selector: str | None = None
+    ) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        page = await self._call("list", path, label_selector, self._list)
+        yield [self._answer(item, accept) for item in page["items"]], self._version
 
     async def _call(self, method: str, path: str, body: Any, act: Callable[[str, Any], Any]) -> dict[str, Any]:
         self.calls.append((method, path, copy.deepcopy(body)))
         await asyncio.sleep(0)
         if self.gate is not None:
             await self.gate.wait()
+        if method in self.meanwhile:
+            self.meanwhile.pop(method)()
         if self.answers.get(method):
             answer = self.answers[method].pop(0)
             if isinstance(answer, ApiError):
                 raise answer
             return answer
-        return copy.deepcopy(act(path, copy.deepcopy(body)))
+        return copy.deepcopy(act(path, copy.deepcopy(body)))  # type: ignore[no-any-return]
+
+    def _answer(self, item: dict[str, Any], accept: str | None) -> dict[str, Any]:
+        return {"metadata": item["metadata"]} if accept and "metadata" in item else item
+
+    def _list(self, path: str, selector: str | None) -> Any:
+        """Of the objects in the collection, or of that kind in all namespaces, those with the selected name."""
+        name = selector.removeprefix("metadata.name=") if selector and "=true" not in selector else None
+        kind = path.rpartition("/")[2]
+        found = [
+            body
+            for stored, body in self.objects.items()
+            if stored.rpartition("/")[0].endswith("/" + kind) and name in (None, body["metadata"]["name"])
+        ]
+        return {"items": found}
+
+    def _dry_run(self, path: str, body: Any) -> Any:
+        raise AssertionError(f"unexpected dry run of POST to {path}")
 
     def _get(self, path: str, _: Any) -> Any:
         if path not in self.objects:
@@ -97,9 +128,25 @@ class FakeKube:
 
     def _replace(self, path: str, body: Any) -> Any:
         known = self._get(path, None)
-        if body["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]:
-            raise ApiError(409, "Conflict")
-        return self._store(path, body)
+        for precondition in ("resourceVersion", "uid"):
+            if body["metadata"].get(precondition, known["metadata"].get(precondition)) != known["metadata"].get(
+                precondition
+            ):
+                raise ApiError(409, "Conflict")
+        identity = {field: known["metadata"][field] for field in ("uid", "generation") if field in known["metadata"]}
+        return self._store(path, {**body, "metadata": identity | body["metadata"]})
+
+    def _patch_json(self, path: str, body: Any) -> Any:
+        """Tests, then one `add` of the status."""
+        path = path.removesuffix("/status")
+        known = self._get(path, None)
+        *tests, change = body
+        for test in tests:
+            field = test["path"].removeprefix("/metadata/")
+            if known["metadata"].get(field) != test["value"]:
+                raise ApiError(422, "Invalid", test_failed=True)
+        assert (change["op"], change["path"]) == ("add", "/status")
+        return self._store(path, known | {"status": change["value"]})
 
     def _patch(self, path: str, body: Any) -> Any:
         known = self._get(path, None)
@@ -107,9 +154,27 @@ class FakeKube:
 
     def _store(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self._version += 1
-        body["metadata"]["resourceVersion"] = str(self._version)
+        metadata = body["metadata"]
+        metadata["resourceVersion"] = str(self._version)
+        metadata.setdefault("uid", f"uid-{self._version}")
+        metadata.setdefault("generation", 1)
+        if body.get("kind") == "Secret":
+            metadata["managedFields"] = [owned_fields(body)]
         self.objects[path] = body
         return body
+
+
+def owned_fields(body: Mapping[str, Any], manager: str = "strongroom") -> dict[str, Any]:
+    """The managedFields entry that a POST of a Secret leaves."""
+    metadata = body["metadata"]
+    fields: dict[str, Any] = {
+        "f:data": {f"f:{key}": {} for key in body.get("data", {})},
+        "f:metadata": {
+            f"f:{field}": {f"f:{key}": {} for key in metadata.get(field, {})} for field in ("labels", "annotations")
+        },
+        "f:type": {},
+    }
+    return {"manager": manager, "operation": "Update", "fieldsV1": fields}
 
 
 class ReviewKube(FakeKube):

@@ -345,7 +345,7 @@ async def test_the_api_acts_on_a_fresher_key_than_the_reconciler(permission: Per
 async def test_a_key_whose_spec_is_unknown_is_being_created_and_says_where_to_look(operation: Operation) -> None:
     for changes in ({"key_spec": "SM4"}, {"state": "Frozen"}):
         door = Door(master_key(**changes))
-        with pytest.raises(StrongroomError, match="is Creating.*kubectl describe cmk") as caught:
+        with pytest.raises(StrongroomError, match=r"is Creating.*kubectl describe cmk") as caught:
             await door.run(operation)
         assert caught.value.reason is Reason.KEY_NOT_READY
 

@@ -213,3 +213,37 @@ def test_an_event_that_cannot_be_written_is_counted_and_the_next_one_goes_out(me
         assert bench.kube.calls[-1][0] == "create"
 
     running(test)
+
+
+def test_the_same_while_the_first_is_under_way_becomes_a_series_of_it() -> None:
+    async def test(bench: Bench) -> None:
+        bench.kube.gate = asyncio.Event()
+        bench.record()
+        await asyncio.sleep(1)
+        for _ in range(3):
+            bench.record()
+        bench.kube.gate.set()
+        await asyncio.sleep(1)
+        (created,) = bench.created
+        (patched,) = bench.kube.bodies("patch")
+        assert "series" not in created
+        assert patched["series"]["count"] == 4
+        assert bench.kube.calls[-1][1].endswith("/events/" + created["metadata"]["name"])
+
+    running(test)
+
+
+def test_the_same_while_the_first_fails_is_an_event_of_its_own() -> None:
+    async def test(bench: Bench) -> None:
+        bench.kube.gate = asyncio.Event()
+        bench.kube.answer("create", ApiError(500, "InternalError"))
+        bench.record()
+        await asyncio.sleep(1)
+        bench.record()
+        bench.kube.gate.set()
+        await asyncio.sleep(1)
+        assert bench.fates == ["failed", "written"]
+        assert len(bench.created) == 2
+        assert bench.created[-1]["series"]["count"] == 2
+
+    running(test)

@@ -98,6 +98,33 @@ PENDING = {"pending": (1, KEY_ID)}
             published(1), [ONE, TWO], Publish(KEY_ID, (ONE, TWO), shared=False, adopted=False), id="a-version-more"
         ),
         pytest.param(
+            published(1),
+            [ONE, material(2, cluster=FOREIGN_CLUSTER)],
+            Publish(KEY_ID, (ONE,), shared=False, adopted=False),
+            id="a-version-more-of-another-cluster",
+        ),
+        pytest.param(
+            published(1),
+            [ONE, material(2, name="staging")],
+            Publish(KEY_ID, (ONE,), shared=False, adopted=False),
+            id="a-version-more-of-another-name",
+        ),
+        pytest.param(
+            published(1),
+            [ONE, material(2, marked=False)],
+            Publish(KEY_ID, (ONE,), shared=False, adopted=False),
+            id="a-version-more-unmarked",
+        ),
+        pytest.param(
+            published(1), [UNMARKED], Publish(KEY_ID, (UNMARKED,), shared=False, adopted=False), id="mark-was-removed"
+        ),
+        pytest.param(
+            published(1, shared=True),
+            [FOREIGN, material(2, cluster=FOREIGN_CLUSTER)],
+            Publish(KEY_ID, (FOREIGN, material(2, cluster=FOREIGN_CLUSTER)), shared=True, adopted=False),
+            id="shared-follows-its-owner",
+        ),
+        pytest.param(
             published(1, shared=True),
             [FOREIGN],
             Publish(KEY_ID, (FOREIGN,), shared=True, adopted=False),
@@ -153,6 +180,15 @@ def test_the_next_step_follows_from_object_and_token(key: MasterKey, token: list
             id="published-triplets",
         ),
         pytest.param(published(1), [ONE, ONE], Reason.KEY_CONFLICT, ["none of them is used"], id="published-twins"),
+        pytest.param(
+            published(1), [ONE, FOREIGN], Reason.KEY_CONFLICT, ["none of them is used"], id="published-foreign-twin"
+        ),
+        pytest.param(
+            new(state="Frozen"), [], Reason.UNSUPPORTED_FORMAT, ["spec.state", "Archived"], id="state-unknown"
+        ),
+        pytest.param(
+            published(1, state="Frozen"), [ONE], Reason.UNSUPPORTED_FORMAT, ["spec.state"], id="published-state-unknown"
+        ),
     ],
 )
 def test_what_needs_someone_is_refused_with_what_to_do(

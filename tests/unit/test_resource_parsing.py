@@ -58,6 +58,50 @@ def test_a_key_without_status_is_being_created(status: Any) -> None:
     assert masterkey.parse(body).versions == ()
 
 
+@pytest.mark.parametrize("word", ["Frozen", "enabled", "", "ENABLED"])
+def test_a_state_that_is_not_known_allows_nothing_and_stops_nobody(word: str) -> None:
+    key = master_key(state=word)
+    assert (key.spec_state, key.state, key.supported) == (None, KeyState.CREATING, False)
+    assert key.primary == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"version": 2, "state": "Primary"}, id="no-time"),
+        pytest.param({"version": 2, "state": "Compromised", "createdAt": "2026-11-23T10:00:00Z"}, id="state-unknown"),
+        pytest.param({"version": 2, "state": "Primary", "createdAt": "yesterday"}, id="time-unreadable"),
+        pytest.param({"version": 2, "state": "Primary", "createdAt": 7}, id="time-a-number"),
+        pytest.param({"state": "Primary", "createdAt": "2026-11-23T10:00:00Z"}, id="no-number"),
+    ],
+)
+def test_a_version_that_cannot_be_read_is_not_there_and_the_others_are(entry: dict[str, Any]) -> None:
+    body = master_key_body(versions={1: "DecryptOnly"})
+    body["status"]["versions"].insert(0, entry)
+    key = masterkey.parse(body)
+    assert [version.version for version in key.versions] == [1]
+    assert key.state is KeyState.CREATING
+
+
+@pytest.mark.parametrize(
+    "pending",
+    [{"version": 1}, {"keyId": str(KEY_ID)}, {"version": "1", "keyId": str(KEY_ID)}, {"version": 1, "keyId": "x"}],
+)
+def test_an_intent_that_cannot_be_read_is_none(pending: dict[str, Any]) -> None:
+    body = master_key_body(key_id=None)
+    body["status"]["pendingVersion"] = pending
+    assert masterkey.parse(body).pending is None
+
+
+@pytest.mark.parametrize("where", ["spec", "status"])
+def test_a_key_id_that_is_none_is_not_taken_for_one(where: str) -> None:
+    body = master_key_body(key_id=None)
+    body[where]["keyId"] = "not-a-uuid"
+    key = masterkey.parse(body)
+    assert (key.requested_key_id, key.key_id) == (None, None)
+
+
 # EncryptedSecret
 
 

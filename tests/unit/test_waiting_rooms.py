@@ -66,7 +66,7 @@ class Desk:
         self.reviews: list[tuple[float, Grant]] = []
         self.released: list[set[ObjectKey]] = []
         self.reminded: list[tuple[float, set[ObjectKey]]] = []
-        self.failure: StrongroomError | None = None
+        self.failure: Exception | None = None
         self.room = PermissionRoom(
             review=self._review,
             release=self.released.append,
@@ -158,6 +158,23 @@ def test_a_review_that_fails_is_no_answer() -> None:
         assert desk.released == [{A}]
 
     in_virtual_time(test)
+
+
+def test_an_error_nobody_foresaw_forgets_nobody_and_its_text_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(desk: Desk) -> None:
+        desk.failure = ValueError("canary")
+        desk.room.enter(A, SHOP, DENIED)
+        await asyncio.sleep(100.0)
+        assert desk.released == []
+        assert desk.room.standing(A, SHOP) is DENIED
+        desk.failure = None
+        desk.granted.add(SHOP)
+        await asyncio.sleep(31.0)
+        assert desk.released == [{A}]
+
+    in_virtual_time(test)
+    assert "ValueError" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_when_nobody_waits_any_more_the_reviews_end() -> None:

@@ -162,6 +162,30 @@ def test_an_object_that_raises_is_tried_again_and_its_error_text_is_not_logged(
     assert "canary" not in shown
 
 
+async def test_a_cancellation_that_was_not_meant_for_the_worker_costs_neither_worker_nor_object() -> None:
+    """Awaiting a task that someone else cancelled raises CancelledError too."""
+    bench = Bench()
+    bench.fail[A] = asyncio.CancelledError()
+    bench.queue.add(A)
+    bench.queue.add(B)
+    async with bench.working():
+        assert sorted(bench.started) == [A, A, B]
+        bench.queue.add(C)
+        await settle()
+        assert bench.started[-1] == C
+
+
+async def test_what_was_cancelled_with_the_queue_is_first_when_it_runs_again() -> None:
+    bench = Bench(held=True)
+    bench.queue.add(A)
+    async with bench.working():
+        assert A in bench.running
+    bench.held = False
+    bench.queue.add(B, Lane.BACKLOG)
+    async with bench.working():
+        assert bench.started == [A, A, B]
+
+
 def test_pauses_grow_to_a_cap_with_jitter_and_start_anew_after_success(monkeypatch: pytest.MonkeyPatch) -> None:
     ranges: list[tuple[float, float]] = []
 
