@@ -191,7 +191,7 @@ def _error(response: aiohttp.ClientResponse, content: bytes) -> ApiError:
         status=response.status,
         reason=status.reason if _REASON.fullmatch(status.reason) else str(response.reason or "Unknown"),
         fields=tuple(cause.field for cause in causes if _FIELD.fullmatch(cause.field)),
-        retry_after=min(float(retry_after), _LONGEST_RETRY_AFTER_SECONDS) if retry_after.isdigit() else None,
+        retry_after=min(float(retry_after), _LONGEST_RETRY_AFTER_SECONDS) if retry_after.isdecimal() else None,
         by_policy=f"ValidatingAdmissionPolicy '{OPERATOR_POLICY}'" in status.message,
         by_rbac=response.status == 403 and "is forbidden: User " in status.message,
         test_failed=response.status == 422 and not causes and "denied" not in status.message,
