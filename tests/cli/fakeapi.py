@@ -166,7 +166,7 @@ class FakeApi:
             context = EncryptionContext.parse(spec["encryptionContext"])
             return Binding(Purpose.SECRET, Scope(spec["scope"]), namespace, spec["name"], data_key, context)
 
-        answer = operation(body, spec, binding)
+        answer: Answer = operation(body, spec, binding)
         if self.tamper and answer.status == 201:
             self.tamper(answer.body)
         return answer

@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import yaml
 
 from strongroom.apiserver.status import InvalidField, of_error
-from strongroom.cli import cluster as cluster_module
 from strongroom.errors import Reason, StrongroomError
 from tests.cli.conftest import Cli, Result
 from tests.cli.fakeapi import Answer, FakeApi, status
@@ -214,7 +214,7 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal(cli: Cli, api
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     recorded: list[float] = []
-    monkeypatch.setattr(cluster_module.time, "sleep", recorded.append)
+    monkeypatch.setattr(time, "sleep", recorded.append)
     return recorded
 
 

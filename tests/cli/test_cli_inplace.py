@@ -101,7 +101,7 @@ def test_after_a_failure_every_file_is_as_it_was(
                 return real(path, text)
 
             monkeypatch.setattr(output, "_beside", full)
-        case "no-answer":
+        case _:
             api.fail(Answer(201, "not json"))
     before = {path: path.read_bytes() for path in (first, second)}
     result = cli("encrypt", "--key", "prod", "-i", "-f", str(tmp_path))
