@@ -126,7 +126,6 @@ class Operator:
             keys=self._keys,
             authorizer=self._authorizer,
             kube=self._kube,
-            health=self.is_healthy,
             on_request=lambda verb, code: self._metrics.api_requests.labels(verb, str(code)).inc(),
         )
 

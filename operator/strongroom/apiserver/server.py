@@ -55,7 +55,7 @@ class ApiServer:
 
     It listens only when both its certificate and the front proxy's configuration are known, so it serves nobody it
     could not identify: only holders of a certificate that the front proxy's CA signed get through the handshake.
-    `on_request` is told verb and HTTP status of each request. `health` is not asked: this port has no health path.
+    `on_request` is told verb and HTTP status of each request.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class ApiServer:
         kube: KubeClient,
         on_request: Callable[[str, int], None],
         clock: Callable[[], datetime.datetime] = utc_now,
-        health: object = None,
     ) -> None:
         self._config = config
         self._kube = kube
