@@ -5,7 +5,7 @@ import asyncio
 import copy
 import selectors
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +40,7 @@ class FakeKube:
 
     `answers` holds, by method, what is raised or returned instead, first in first out. `gate`, if set, holds every
     request back until it is opened. `meanwhile`, by method, is called once before the request is answered: what
-    someone else does at that moment. A Secret is answered as metadata alone, its fields owned by whoever wrote it last.
+    someone else does at that moment. Who owns the fields of a Secret is kept as in managedFields.
     """
 
     def __init__(self) -> None:
@@ -159,22 +159,57 @@ class FakeKube:
         metadata.setdefault("uid", f"uid-{self._version}")
         metadata.setdefault("generation", 1)
         if body.get("kind") == "Secret":
-            metadata["managedFields"] = [owned_fields(body)]
+            metadata["managedFields"] = _owners_after(body, self.objects.get(path))
         self.objects[path] = body
         return body
 
 
+_Path = tuple[str, ...]
+
+
 def owned_fields(body: Mapping[str, Any], manager: str = "strongroom") -> dict[str, Any]:
     """The managedFields entry that a POST of a Secret leaves."""
-    metadata = body["metadata"]
-    fields: dict[str, Any] = {
-        "f:data": {f"f:{key}": {} for key in body.get("data", {})},
-        "f:metadata": {
-            f"f:{field}": {f"f:{key}": {} for key in metadata.get(field, {})} for field in ("labels", "annotations")
-        },
-        "f:type": {},
-    }
-    return {"manager": manager, "operation": "Update", "fieldsV1": fields}
+    return _entry(manager, _fields(body))
+
+
+def _fields(body: Mapping[str, Any]) -> dict[_Path, Any]:
+    """The fields of a Secret that have an owner, and their values."""
+    fields: dict[_Path, Any] = {("f:type",): body.get("type")}
+    fields |= {("f:data", f"f:{key}"): value for key, value in body.get("data", {}).items()}
+    for kind in ("labels", "annotations"):
+        for key, value in body["metadata"].get(kind, {}).items():
+            fields["f:metadata", f"f:{kind}", f"f:{key}"] = value
+    return fields
+
+
+def _entry(manager: str, fields: Iterable[_Path]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path in fields:
+        inner = nested
+        for step in path:
+            inner = inner.setdefault(step, {})
+    return {"manager": manager, "operation": "Update", "fieldsV1": nested}
+
+
+def _owns(entry: Mapping[str, Any], path: _Path) -> bool:
+    inner = entry["fieldsV1"]
+    for step in path:
+        if step not in inner:
+            return False
+        inner = inner[step]
+    return True
+
+
+def _owners_after(body: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """managedFields after our write: what we changed is ours, what stayed as it was stays whoever's it was."""
+    if body["metadata"].get("managedFields"):
+        return list(body["metadata"]["managedFields"])
+    now, was = _fields(body), _fields(before) if before else {}
+    entries = before["metadata"]["managedFields"] if before else [_entry("strongroom", [])]
+    changed = [path for path in now if path not in was or now[path] != was[path]]
+    kept = {entry["manager"]: [path for path in now if path not in changed and _owns(entry, path)] for entry in entries}
+    kept["strongroom"] = kept.get("strongroom", []) + changed
+    return [_entry(manager, paths) for manager, paths in kept.items() if paths]
 
 
 class ReviewKube(FakeKube):

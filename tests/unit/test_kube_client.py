@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Against a server on loopback that answers as told, with bodies as kube-apiserver and admission webhooks write them."""
+"""Against a server on loopback that answers as told, with bodies as kube-apiserver and webhooks write them."""
 
 import contextlib
 import json
