@@ -8,6 +8,7 @@ In the operator's process, without PKCS#11:
     label     CKA_ID and CKA_LABEL of our keys
     pin       the PIN file, and the memory of refused PINs
     process   the worker process and the requests in flight to it
+    suspects  requests that may be what ends a worker
     problems  failures of the worker, worded for people
 
 On both sides of the socket:

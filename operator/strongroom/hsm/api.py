@@ -12,9 +12,10 @@ from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import label as labels
 from strongroom.hsm import wire
 from strongroom.hsm.label import KeyLabel
-from strongroom.hsm.problems import operation_problem, unavailable
+from strongroom.hsm.problems import operation_problem, suspect_problem, unavailable
 from strongroom.hsm.process import WorkerLost, WorkerProcess
 from strongroom.hsm.supervisor import Supervisor
+from strongroom.hsm.suspects import MEMORY_SECONDS, Standing, Suspects
 from strongroom.hsm.values import KeyMaterial, OpenItem, Sealed, SealItem, TokenInfo, TokenState, TokenStatistics
 from strongroom.model.ids import KeyId, KeyVersionRef
 from strongroom.model.limits import MAX_VALUES, NONCE_BYTES, TAG_BYTES
@@ -53,9 +54,10 @@ class Token:
     - THROTTLED: more than 1024 requests wait already.
 
     As many requests run at a time as there are sessions. A seal or open that takes longer than
-    `operation_timeout_seconds` counts as hung and costs the worker; everything else has ten times that long. A cancelled
-    call returns at once, but its C call cannot be stopped: it keeps its session until it ends, and its result is dropped
-    and wiped.
+    `operation_timeout_seconds` counts as hung and costs the worker; everything else has ten times that long. A request
+    that seems to crash or hang the library again and again is refused for a while (`suspects`). A cancelled call
+    returns at once, but its C call cannot be stopped: it keeps its session until it ends, and its result is dropped and
+    wiped.
     """
 
     def __init__(self, config: HsmConfig, *, on_change: Callable[[], None] = lambda: None) -> None:
@@ -63,7 +65,11 @@ class Token:
         self.name = config.name
         self._timeout = config.operation_timeout_seconds
         self._supervisor = Supervisor(config, on_change)
+        self._suspects = Suspects()
+        self._session_count = config.sessions
         self._sessions = asyncio.Semaphore(config.sessions)
+        self._isolation = asyncio.Lock()
+        """Two that collect all sessions would wait for each other for ever."""
         self._creation = asyncio.Lock()
         """One key is created at a time: SoftHSM 2.6.1 fails on some when two are created at once."""
         self._in_flight = 0
@@ -214,12 +220,18 @@ class Token:
         return reply
 
     async def _exchange(self, request: wire.Request) -> wire.Reply:
+        digest = self._suspects.digest(request)
+        standing = self._suspects.standing(digest)
+        if standing is Standing.REFUSED:
+            raise suspect_problem(self.name, MEMORY_SECONDS)
+        alone = standing is Standing.SUSPECT
         on_values = isinstance(request, wire.Seal | wire.Open)
         with ExitStack() as held:
-            worker = await self._take_session(request, held)
+            worker = await self._take_session(request, held, alone=alone)
             future = worker.ask(request, timeout=self._timeout * (1 if on_values else _MANAGEMENT_FACTOR))
             release = held.pop_all().close  # when the worker is done, whether or not the caller waits for it
             future.add_done_callback(lambda _: release())
+            future.add_done_callback(lambda done: self._learn(done, digest, alone=alone))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -228,8 +240,15 @@ class Token:
         except WorkerLost as lost:
             raise unavailable(self.name, f"the library's process {lost.cause}") from None
 
-    async def _take_session(self, request: wire.Request, held: ExitStack) -> WorkerProcess:
-        """The worker, to be asked now. What it costs to wait for goes into `held`."""
+    def _learn(self, done: asyncio.Future[wire.Reply], digest: bytes, *, alone: bool) -> None:
+        error = done.exception()
+        if error is None:
+            self._suspects.clear(digest)
+        elif isinstance(error, WorkerLost) and error.by_request:
+            self._suspects.blame(digest, alone=alone)
+
+    async def _take_session(self, request: wire.Request, held: ExitStack, *, alone: bool) -> WorkerProcess:
+        """The worker, to be asked now, with nothing else in flight if `alone`. What was waited for goes into `held`."""
         if self._waiting >= _MAX_WAITING:
             raise StrongroomError(
                 Reason.THROTTLED, f"HSM {self.name!r}: {self._waiting} requests wait already", hint="Try again later"
@@ -239,8 +258,12 @@ class Token:
             if isinstance(request, wire.Generate | wire.Verify):
                 await self._creation.acquire()
                 held.callback(self._creation.release)
-            await self._sessions.acquire()
-            held.callback(self._sessions.release)
+            if alone:
+                await self._isolation.acquire()
+                held.callback(self._isolation.release)
+            for _ in range(self._session_count if alone else 1):
+                await self._sessions.acquire()
+                held.callback(self._sessions.release)
         finally:
             self._waiting -= 1
         self._in_flight += 1

@@ -132,6 +132,17 @@ def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, wh
             )
 
 
+def suspect_problem(hsm: str, seconds: float) -> StrongroomError:
+    """The request was there too often when the library's process ended."""
+    return StrongroomError(
+        Reason.HSM_ERROR,
+        f"HSM {hsm!r}: the library's process crashed or hung each time this request was under way, so it is not sent "
+        f"again for {seconds / 60:.0f} minutes",
+        hint="The operator's log shows where the library crashed, for its vendor. A value encrypted again "
+        "is another request",
+    )
+
+
 def _pin_invalid(config: HsmConfig, what: str, *, hint: str, code: str = "") -> StrongroomError:
     return StrongroomError(Reason.HSM_PIN_INVALID, f"HSM {config.name!r}: {what}", hint=hint, ckr=code)
 

@@ -24,11 +24,13 @@ _EXIT_SECONDS = 10.0
 
 
 class WorkerLost(Exception):
-    """The worker is gone; `cause` completes "the HSM's process …"."""
+    """The worker is gone; `cause` completes "the library's process …". `by_request`: it crashed or hung, and a request
+    that was in flight, as this one was, may be why."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, by_request: bool = False) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.by_request = by_request
 
 
 class WorkerProcess:
@@ -93,23 +95,29 @@ class WorkerProcess:
             return future
         request_id = next(self._ids) & 0xFFFFFFFF
         frame = wire.encode(request_id, request)
-        watchdog = self._loop.call_later(timeout, self.kill, f"did not answer within {timeout:g} seconds")
+        watchdog = self._loop.call_later(timeout, self._crashed, f"did not answer within {timeout:g} seconds")
         self._pending[request_id] = _Pending(future, watchdog)
         self._outgoing.put_nowait(frame)
         return future
 
     def kill(self, cause: str) -> None:
         """End it at once; harmless when repeated. Everything in flight fails with this cause."""
+        self._end(WorkerLost(cause))
+
+    def _crashed(self, cause: str) -> None:
+        self._end(WorkerLost(cause, by_request=True))
+
+    def _end(self, lost: WorkerLost) -> None:
         if self.lost.done():
             return
-        self.lost.set_result(cause)
+        self.lost.set_result(lost.cause)
         for task in self._tasks:
             task.cancel()
         if self._process.returncode is None:
             self._process.kill()
         for pending in self._pending.values():
             pending.watchdog.cancel()
-            pending.future.set_exception(WorkerLost(cause))
+            pending.future.set_exception(WorkerLost(lost.cause, by_request=lost.by_request))
         self._pending.clear()
 
     async def close(self) -> None:
@@ -142,7 +150,7 @@ class WorkerProcess:
             try:
                 await self._loop.sock_sendall(self._connection, frame)
             except OSError:
-                self.kill("ended unexpectedly")
+                self._crashed("ended unexpectedly")
                 return
             finally:
                 wire.wipe(frame)
@@ -164,7 +172,7 @@ class WorkerProcess:
         except wire.ProtocolError:
             self.kill("sent what it must not")
         except (OSError, EOFError):
-            self.kill("ended unexpectedly")
+            self._crashed("ended unexpectedly")
 
     async def _read(self, size: int) -> bytearray:
         buffer = bytearray(size)
