@@ -12,7 +12,7 @@ from strongroom.cli.comments import Comments, put, put_trailer
 from strongroom.cli.documents import Object
 from strongroom.cli.failure import CommandError, Place, invalid, located
 from strongroom.errors import PlaintextTooLarge, Reason
-from strongroom.model.labels import FORBIDDEN_SECRET_TYPES, MANAGED_BY_LABEL, RESERVED_DOMAIN
+from strongroom.model.labels import MANAGED_BY_LABEL, RESERVED_DOMAIN, carries_authority
 from strongroom.model.limits import MAX_PLAINTEXT_BYTES, MAX_VALUES
 
 API_VERSION = "v1"
@@ -126,7 +126,7 @@ def check_size(data_key: str, size: int, place: Place) -> None:
 
 def check_type(secret_type: str, place: Place) -> None:
     """Raises CommandError (ForbiddenSecretType)."""
-    if secret_type in FORBIDDEN_SECRET_TYPES:
+    if carries_authority(secret_type):
         raise CommandError(
             Reason.FORBIDDEN_SECRET_TYPE,
             f"type {secret_type} carries authority and is never written from ciphertext",

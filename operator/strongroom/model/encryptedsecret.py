@@ -13,11 +13,11 @@ from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import ObjectKey
 from strongroom.model.labels import (
     ENCRYPTED_SECRET_KIND,
-    FORBIDDEN_SECRET_TYPES,
     KMS_API_VERSION,
     MANAGED_BY_LABEL,
     MANAGED_LABEL,
     RESERVED_DOMAIN,
+    carries_authority,
 )
 from strongroom.model.principal import ObjectReference
 
@@ -137,7 +137,7 @@ class EncryptedSecret:
         """Refuse what would give authority, steer the operator, or is `denied` by configuration; the CRD refuses the
         first two at admission. Raises StrongroomError (ForbiddenSecretType, UnsupportedFormat, TargetRejected).
         """
-        if self.template.type in FORBIDDEN_SECRET_TYPES:
+        if carries_authority(self.template.type):
             raise StrongroomError(
                 Reason.FORBIDDEN_SECRET_TYPE,
                 f"spec.template.type {self.template.type!r} carries authority and is never written",

@@ -29,5 +29,11 @@ OPERATOR_POLICY = "strongroom-operator-secrets"
 EVENT_SOURCE = "strongroom.dev/operator"
 """reportingController of Events."""
 
-FORBIDDEN_SECRET_TYPES = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
-"""Secret types that carry authority: writing one mints or binds a credential."""
+_AUTHORITY_TYPES = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
+_HELM_TYPES = "helm.sh/"
+
+
+def carries_authority(secret_type: str) -> bool:
+    """Whether a Secret of this type is never written: it would mint or bind a credential, or be taken by Helm for the
+    record of a release, which the next rollback applies with its user's permissions."""
+    return secret_type in _AUTHORITY_TYPES or secret_type.startswith(_HELM_TYPES)
