@@ -156,6 +156,13 @@ async def test_the_token_describes_itself(hsm: Token) -> None:
     assert info.serial
 
 
+async def test_a_key_that_only_the_padded_cbc_mode_wraps_is_refused(faults: Faults, hsm: Token) -> None:
+    faults.set("C_WrapKey", returns=0, mechanism=0x1085)  # SoftHSM offers the mode, but does not wrap with it
+    with pytest.raises(StrongroomError, match="it can be wrapped") as caught:
+        await hsm.generate(_ref(), _label())
+    assert caught.value.reason is Reason.HSM_ERROR
+
+
 @pytest.mark.parametrize(
     ("kind", "verdict"),
     [

@@ -5,6 +5,8 @@ import asyncio
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -268,6 +270,36 @@ async def test_a_fault_of_our_own_does_not_end_the_supervision(
     await wait_until(lambda: token.available)
     assert "RuntimeError in faulty (test_hsm_outage.py:" in caplog.text
     assert "text that may quote anything" not in f"{caplog.text} {token.problem}"
+
+
+_SWAP_AFTER_HASHING = """
+import hashlib, os, sys
+from strongroom.hsm import wire
+from strongroom.hsm.module import find_token
+module, label = sys.argv[1:]
+digest_of = hashlib.file_digest
+def swapped(file, name):
+    digest = digest_of(file, name)
+    with open(module + ".other", "wb") as other:
+        other.write(b"another library")
+    os.replace(module + ".other", module)
+    return digest
+with open(module, "rb") as file:
+    sha256 = digest_of(file, "sha256").hexdigest()
+hashlib.file_digest = swapped
+find_token(wire.Start(module, sha256, label))
+print("found", flush=True)
+os._exit(0)
+"""
+
+
+def test_the_library_that_was_hashed_is_the_one_that_is_loaded(new_token: SoftHsmToken, tmp_path: Path) -> None:
+    module = tmp_path / "libhsm.so"
+    module.write_bytes(new_token.module.read_bytes())
+    command = [sys.executable, "-c", _SWAP_AFTER_HASHING, str(module), new_token.label]
+    done = subprocess.run(command, env=new_token.environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.strip() == "found"
+    assert module.read_bytes() == b"another library"
 
 
 async def test_after_closing_nothing_runs_and_everything_is_refused(hsm: Token, pid_of: PidOf) -> None:

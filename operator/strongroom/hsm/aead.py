@@ -45,15 +45,19 @@ class AesGcm:
         self._output = ctypes.create_string_buffer(_BUFFER_BYTES)
         self._input_view = memoryview(self._input).cast("B")
         self._output_view = memoryview(self._output).cast("B")
+        self._mechanism: Mechanism | None = None
+        """Of the last operation: a library may read the parameters in its second call, not in the first."""
 
     def encrypt(self, key: int, nonce: bytes, plaintext: bytearray, aad: bytes) -> bytes:
         """ciphertext ‖ tag. At most 4096 bytes of plaintext; 12 bytes of nonce."""
-        self._functions.encrypt_init(self._session, _mechanism(nonce, aad), key)
+        self._mechanism = _mechanism(nonce, aad)
+        self._functions.encrypt_init(self._session, ctypes.byref(self._mechanism), key)
         return bytes(self._run(self._functions.encrypt, plaintext, len(plaintext) + TAG_BYTES))
 
     def decrypt(self, key: int, nonce: bytes, body: bytes, aad: bytes) -> bytearray:
         """The plaintext, which the caller wipes. `body` is 16..4112 bytes; 12 bytes of nonce."""
-        self._functions.decrypt_init(self._session, _mechanism(nonce, aad), key)
+        self._mechanism = _mechanism(nonce, aad)
+        self._functions.decrypt_init(self._session, ctypes.byref(self._mechanism), key)
         return self._run(self._functions.decrypt, body, len(body) - TAG_BYTES)
 
     def nonces(self, count: int) -> list[bytes]:
@@ -81,7 +85,6 @@ class AesGcm:
             ctypes.memset(self._output, 0, _BUFFER_BYTES)
 
 
-def _mechanism(nonce: bytes, aad: bytes) -> object:
-    """CK_MECHANISM for 96-bit nonces and 128-bit tags, by reference."""
-    parameters = _GcmParameters(nonce, NONCE_BYTES, NONCE_BYTES * 8, aad, len(aad), TAG_BYTES * 8)
-    return ctypes.byref(Mechanism(CKM_AES_GCM, parameters))
+def _mechanism(nonce: bytes, aad: bytes) -> Mechanism:
+    """For 96-bit nonces and 128-bit tags."""
+    return Mechanism(CKM_AES_GCM, _GcmParameters(nonce, NONCE_BYTES, NONCE_BYTES * 8, aad, len(aad), TAG_BYTES * 8))

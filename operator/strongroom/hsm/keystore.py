@@ -23,8 +23,9 @@ from strongroom.hsm.module import Attribute, CkrError, Mechanism, OpenToken, Out
 AES_KEY_BYTES = 32
 _CREATION_ATTEMPTS = 3
 
-_WRAP_MECHANISMS = (0x2109, 0x210A, 0x210B)
-"""CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP."""
+_CKM_AES_CBC_PAD = 0x1085
+_WRAP_MECHANISMS = (0x2109, 0x210A, 0x210B, _CKM_AES_CBC_PAD)
+"""CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP, and the one meant for data that wraps as well."""
 _CKA_VALUE = 0x11
 _MUST_BE_FALSE = (Cka.EXTRACTABLE, Cka.WRAP, Cka.UNWRAP, Cka.DERIVE, Cka.SIGN)
 """A key that also wraps or unwraps can be used to carry others, or itself, out of the token."""
@@ -168,7 +169,7 @@ class KeyStore:
     def _wraps(self, mechanism: int, wrapping: int, key: int) -> bool:
         wrapped = ctypes.create_string_buffer(4 * AES_KEY_BYTES)
         length = ctypes.byref(ctypes.c_ulong(len(wrapped)))
-        by = ctypes.byref(Mechanism(mechanism))
+        by = ctypes.byref(Mechanism(mechanism, _InitialVector() if mechanism == _CKM_AES_CBC_PAD else None))
         try:
             self._token.functions.wrap_key(handle_of(self._session), by, wrapping, key, wrapped, length)
         except CkrError as error:
@@ -215,6 +216,12 @@ class KeyStore:
     def _describe(self, key: int) -> wire.FoundKey:
         cka_id, label, never_extractable = self._read_all(key, Cka.ID, Cka.LABEL, Cka.NEVER_EXTRACTABLE)
         return wire.FoundKey(cka_id, label.decode("ascii", "replace"), any(never_extractable))
+
+
+class _InitialVector(ctypes.Structure):
+    """The parameter of AES in CBC mode; zeros, as nothing that matters is encrypted with it."""
+
+    _fields_ = (("iv", ctypes.c_ubyte * 16),)
 
 
 class _SessionKeys:

@@ -273,15 +273,20 @@ def find_token(start: wire.Start) -> FoundToken:
 
 def _load(path: str, sha256: str) -> LockedLib:
     try:
-        if sha256:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    raise Outcome(wire.Failure.MODULE_DIGEST_DIFFERS)
-        return LockedLib(path)
+        return _load_exactly(path, sha256) if sha256 else LockedLib(path)
     except CkrError:
         raise
     except (OSError, AttributeError, PKCS11Error):  # not there, no library, no PKCS#11 library
         raise Outcome(wire.Failure.MODULE_UNUSABLE) from None
+
+
+def _load_exactly(path: str, sha256: str) -> LockedLib:
+    """What was hashed is what is loaded, even if another file takes its name in between. A library loaded so knows no
+    directory of its own: what it finds by $ORIGIN has to be on the loader's path."""
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise Outcome(wire.Failure.MODULE_DIGEST_DIFFERS)
+        return LockedLib(f"/proc/self/fd/{file.fileno()}")
 
 
 def _find_slot(library: LockedLib, label: str) -> Slot:
