@@ -44,8 +44,8 @@ class HsmConfig(_Section, frozen=True, kw_only=True):
     sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Worker sessions, so operations at a time. SoftHSM gets slower above 2; network HSMs want 16 to 32."""
     operation_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
-    """After this long an encryption or decryption counts as hung: the library's process is killed and started anew. Other
-    calls (finding, generating and verifying keys) may take ten times as long."""
+    """After this long an encryption or decryption counts as hung: the library's process is killed and started anew.
+    Other calls (finding, generating and verifying keys) may take ten times as long."""
     certification: Annotated[str, msgspec.Meta(max_length=128)] = "none"
     """What the administrator states about the device (FIPS 140-3 Level 3, …). Shown in status as a claim."""
 
