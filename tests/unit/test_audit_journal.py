@@ -56,18 +56,20 @@ def _close_journals() -> Iterator[None]:
 
 
 class Pipe(io.RawIOBase):
-    """Takes `room` bytes in all, at most `at_a_time` with one call, then fails like a full disk."""
+    """Takes `room` bytes in all, at most `at_a_time` with one call and not the last `left_out` of a line, then fails
+    like a full disk."""
 
     def __init__(self) -> None:
         super().__init__()
         self.taken = bytearray()
         self.at_a_time = 1 << 30
         self.room = 1 << 30
+        self.left_out = 0
 
     def write(self, data: Any) -> int:
         if self.closed:
             raise ValueError("closed")
-        part = bytes(data)[: min(self.at_a_time, self.room)]
+        part = bytes(data)[: min(self.at_a_time, self.room, len(data) - self.left_out)]
         if not part:
             raise OSError(errno.ENOSPC, "canary")
         self.taken += part
@@ -250,7 +252,7 @@ def test_after_a_full_disk_the_file_goes_on_where_it_stopped(tmp_path: Path) -> 
         bench.journal.success(entry())
     lines = path.read_text().splitlines()
     torn = [line for line in lines if not line.endswith("}")]
-    assert [len(line) for line in torn] == [100]
+    assert [len(line) for line in torn] == [101]
     verify([line for line in lines if line not in torn])
     assert len(lines) - len(torn) == 2
 
@@ -288,18 +290,21 @@ def test_a_line_that_is_out_somewhere_keeps_its_place_in_the_chain() -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_line_that_failed_never_comes_out_later(strict: bool, room: int) -> None:
+@pytest.mark.parametrize("full", [{"room": 0}, {"room": 1}, {"room": 100}, {"left_out": 1}], ids=str)
+def test_a_line_that_failed_never_comes_out_later(strict: bool, full: dict[str, int]) -> None:
     """Its operation was refused; the record of a success must not turn up behind that."""
     bench = Bench(strict=strict)
-    bench.stdout.room = room
+    vars(bench.stdout).update(full)
     refused = pytest.raises(StrongroomError, match=r"could not be written \(OSError\)")
     with refused if strict else contextlib.nullcontext():
         bench.journal.success(entry(key_name="refused"))
-    bench.stdout.room = 1 << 30
+    taken = len(bench.stdout.getvalue())
+    assert taken == full.get("room", taken)
+    vars(bench.stdout).update(room=1 << 30, left_out=0)
     bench.journal.success(entry(key_name="next"))
     *torn, whole = bench.lines
-    assert [len(line) for line in torn] == ([room] if room else [])
+    assert [len(line) for line in torn] == ([taken + 1] if taken else [])
+    assert all(line.endswith("#") for line in torn)  # so that it is no record, however much of it is there
     assert json.loads(whole)["key"]["name"] == "next"
     assert (json.loads(whole)["sequence"], json.loads(whole)["prevHash"]) == (0, FIRST_HASH)
     verify([whole])
@@ -320,7 +325,7 @@ def test_half_a_line_again_and_again_leaves_every_whole_line_a_line() -> None:
         bench.journal.success(entry())
     assert b"\n\n" not in bench.stdout.getvalue()
     verify(bench.lines[-2:])
-    assert [len(line) for line in bench.lines[:-2]] == [50, 49, 49]
+    assert [len(line) for line in bench.lines[:-2]] == [51, 49, 49]
 
 
 def test_a_line_goes_out_whole_though_the_pipe_takes_it_in_pieces() -> None:

@@ -91,7 +91,8 @@ class _Output:
 
     def write(self, line: bytes) -> str:
         """Write the whole line; the kind of failure if that is not possible, empty if it is."""
-        rest = memoryview(b"\n" + line if self._torn else line)  # after half a line, this one still starts a line
+        # After half a line this one still starts a line, and the half is no record, though all but its end be there.
+        rest = memoryview(b"#\n" + line if self._torn else line)
         written = 0
         try:
             while written < len(rest):
