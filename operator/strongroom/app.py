@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import logging
 import os
@@ -342,6 +343,9 @@ def main() -> None:
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line an event otherwise
         logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # signals are ours, it need not warn
         harden_process()
+        # Nearly everything dies by its reference count; looking for cycles took a tenth of a backlog's time.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
         asyncio.run(_run(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"error: {error}\n")

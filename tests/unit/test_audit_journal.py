@@ -225,6 +225,20 @@ def test_the_file_gets_the_same_lines_behind_those_it_had_and_is_the_owners_alon
     verify(path.read_text().splitlines())
 
 
+def test_after_a_crash_in_the_middle_of_a_line_the_next_process_begins_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    first = Bench(file=str(path))
+    first.journal.success(entry())
+    first.journal.success(entry())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 40])
+    second = Bench(file=str(path))
+    second.journal.success(entry())
+    lines = path.read_text().splitlines()
+    assert [lines[0], lines[-1]] == [first.lines[0], second.lines[0]]
+    verify(lines)
+
+
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.text(max_size=4), max_size=6))
 def test_any_text_in_a_record_verifies_by_the_documented_snippet(context: dict[str, str]) -> None:
     bench = Bench()

@@ -219,7 +219,6 @@ def test_a_key_that_fails_its_verification_is_never_published(
             {"state": "Disabled"},
             "audit ChangeKeyState",
             id="disabled",
-            marks=pytest.mark.xfail(strict=True, reason="the report of the failure shows the new state as published"),
         ),
     ],
 )
@@ -341,7 +340,6 @@ def test_a_token_that_is_away_takes_nothing_back() -> None:
     running(test)
 
 
-@pytest.mark.xfail(strict=True, reason="the report of the failure shows the new state as published")
 def test_a_change_of_state_while_the_token_is_away_is_recorded() -> None:
     async def test(bench: Bench) -> None:
         bench.token.materials = [material()]

@@ -40,10 +40,12 @@ class Journal:
         self._outputs = [_Output(stdout or os.fdopen(_STDOUT, "wb", buffering=0, closefd=False))]
         if file:
             try:
-                descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise ConfigurationError(f"{file}: cannot be opened: {error.strerror} - at `$.audit.file`") from None
-            self._outputs.append(_Output(os.fdopen(descriptor, "ab", buffering=0)))
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            self._outputs.append(_Output(os.fdopen(descriptor, "ab", buffering=0), torn=torn))
         self._on_record = on_record
         self._chain = str(uuid7())
         self._sequence = 0
@@ -83,11 +85,11 @@ class Journal:
 
 
 class _Output:
-    """One place lines go to."""
+    """One place lines go to. `torn`: it ends in half a line, cut off by a crash or a full disk."""
 
-    def __init__(self, stream: RawIOBase) -> None:
+    def __init__(self, stream: RawIOBase, *, torn: bool = False) -> None:
         self._stream = stream
-        self._torn = False
+        self._torn = torn
 
     def write(self, line: bytes) -> str:
         """Write the whole line; the kind of failure if that is not possible, empty if it is."""

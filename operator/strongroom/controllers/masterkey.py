@@ -5,6 +5,7 @@ Each pass reads the object live, looks into the token, takes one planned step (k
 there is nothing more to do. A crash between any two steps is healed by the next pass.
 """
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Mapping
@@ -256,7 +257,9 @@ class MasterKeyReconciler:
         _log.warning("master key %s: %s", key.name, error)
         kept = {name: value for name, value in key.status.items() if name not in ("observedGeneration", "conditions")}
         if key.state is not KeyState.CREATING:  # it holds for operations, whether or not the HSM is there
-            kept["state"] = key.state.value
+            with contextlib.suppress(StrongroomError):  # what cannot be recorded is not told either, and tried again
+                self._record_state_change(key)
+                kept["state"] = key.state.value
         new = conditions.not_ready(error.reason, str(error), key.generation)
         if await self._write(key, kept, new):
             self._event(key, error.reason.value, str(error), EventType.WARNING)
