@@ -33,7 +33,10 @@ def secret(
     return replace(found, status=status)
 
 
-def target(*, drifted: bool = False) -> SecretFacts:
+APPLIED = "strongroom.dev/applied-spec"
+
+
+def target(*, drifted: bool = False, of_this_spec: bool = True) -> SecretFacts:
     wanted = encrypted_secret()
     metadata = {
         "namespace": "shop",
@@ -41,6 +44,7 @@ def target(*, drifted: bool = False) -> SecretFacts:
         "uid": "u",
         "resourceVersion": "1",
         "labels": wanted.labels,
+        "annotations": wanted.annotations if of_this_spec else wanted.annotations | {APPLIED: "sha256:of another spec"},
         "ownerReferences": [wanted.owner_reference],
         "managedFields": [
             {"manager": "strongroom", "fieldsV1": {"f:type": {}, "f:data": {"f:password": {}}}},
@@ -63,6 +67,12 @@ READY = {"ready": True}
         pytest.param(secret(applied=False, observed=False), NONE, Action.UNSEAL, id="new"),
         pytest.param(secret(**READY, applied=False, observed=False), IN_SYNC, Action.UNSEAL, id="spec-changed"),
         pytest.param(secret(**READY, observed=False), IN_SYNC, Action.CONFIRM, id="other-generation-same-spec"),
+        pytest.param(
+            secret(reason="Unavailable", observed=False),
+            target(of_this_spec=False),
+            Action.UNSEAL,
+            id="changed-back-after-the-other-spec-was-written-and-before-status-said-so",
+        ),
         pytest.param(secret(reason="KeyDisabled"), IN_SYNC, Action.CONFIRM, id="failed-but-changed-back"),
         pytest.param(secret(reason="Suspended"), IN_SYNC, Action.CONFIRM, id="resumed-and-nobody-touched-it"),
         pytest.param(secret(reason="Suspended", observed=False), DRIFTED, Action.UNSEAL, id="resumed-and-drifted"),

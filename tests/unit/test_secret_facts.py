@@ -34,13 +34,14 @@ def entry(manager: str, *, operation: str = "Update", **fields: Entry) -> Entry:
     }
 
 
+APPLIED = "strongroom.dev/applied-spec"
 OURS = ("app", "strongroom.dev/managed", "app.kubernetes.io/managed-by")
 
 
 def own(*data: str, labels: tuple[str, ...] = OURS, operation: str = "Update", **fields: Entry) -> Entry:
     """What a POST by strongroom leaves."""
     metadata = {
-        "f:annotations": names("note"),
+        "f:annotations": names("note", APPLIED),
         "f:labels": names(*labels),
         "f:ownerReferences": {".": {}, 'k:{"uid":"uid-of-db"}': {}},
     }
@@ -65,7 +66,7 @@ def facts(*entries: Entry, owners: list[Entry] | None = None, **metadata: Any) -
         "uid": "secret-uid",
         "resourceVersion": "77",
         "labels": {"app": "db", "strongroom.dev/managed": "true", "app.kubernetes.io/managed-by": "strongroom"},
-        "annotations": {"note": "ours"},
+        "annotations": wanted().annotations,
         "ownerReferences": [owner()] if owners is None else owners,
         "managedFields": list(entries),
     }
@@ -109,7 +110,7 @@ GC = entry("kube-controller-manager", metadata={"f:ownerReferences": {'k:{"uid":
             facts(
                 own("password", "tls.crt"),
                 entry("reloader", metadata={"f:annotations": {"f:seen": {}}}),
-                annotations={"note": "ours", "seen": "1"},
+                annotations=wanted().annotations | {"seen": "1"},
             ),
             True,
             id="annotation-added-by-another-tool",
@@ -190,8 +191,16 @@ def test_drift_is_told_from_metadata_alone(found: secretfacts.SecretFacts, in_sy
 
 
 def test_a_secret_without_values_is_in_sync_when_nobody_owns_any() -> None:
-    assert facts(own()).in_sync_with(wanted(encryptedData={}))
-    assert not facts(own(), entry("kubectl-edit", data=names("x"))).in_sync_with(wanted(encryptedData={}))
+    empty = wanted(encryptedData={})
+    assert facts(own(), annotations=empty.annotations).in_sync_with(empty)
+    edited = entry("kubectl-edit", data=names("x"))
+    assert not facts(own(), edited, annotations=empty.annotations).in_sync_with(empty)
+
+
+def test_values_of_another_spec_are_not_in_sync_though_they_are_ours() -> None:
+    other = wanted(keyRef={"name": "another"})
+    assert other.spec_digest != wanted().spec_digest
+    assert not facts(own("password", "tls.crt"), annotations=other.annotations).in_sync_with(wanted())
 
 
 @pytest.mark.parametrize(

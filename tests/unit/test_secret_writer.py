@@ -122,7 +122,7 @@ async def test_what_others_put_on_its_metadata_stays_and_what_was_ours_goes() ->
     await bench.write(known)
     metadata = bench.secret["metadata"]
     assert metadata["labels"] == {"team": "payments"} | SECRET.labels
-    assert metadata["annotations"] == {"seen": "1", "note": "ours"}
+    assert metadata["annotations"] == {"seen": "1"} | SECRET.annotations
     assert metadata["ownerReferences"] == [OWNER, FOREIGN]
     assert metadata["finalizers"] == ["example.com/keep"]
 
@@ -181,7 +181,7 @@ async def test_what_kubectl_applied_before_the_adoption_is_not_written_again() -
     annotations = {"strongroom.dev/adopt": "true", LAST_APPLIED: '{"data":{"password":"canary"}}', "keep": "x"}
     bench.stands(manager="kubectl", ownerReferences=[], annotations=annotations)
     await bench.write()
-    assert bench.secret["metadata"]["annotations"] == {"keep": "x", "note": "ours"}
+    assert bench.secret["metadata"]["annotations"] == {"keep": "x"} | SECRET.annotations
     assert "canary" not in str(bench.kube.bodies("replace"))
 
 

@@ -331,3 +331,18 @@ def test_no_order_of_events_loses_an_object_or_gives_it_two_workers(workers: int
             assert not bench.queue._timers
 
     run_in_virtual_time(main)
+
+
+def test_what_was_cancelled_in_a_pause_is_still_to_be_done() -> None:
+    async def test() -> None:
+        bench = Bench(workers=2)
+        bench.queue.pause(30)
+        for each in (A, B, C):
+            bench.queue.add(each)
+        async with bench.working():
+            assert bench.started == [], "the pause is on"
+        async with bench.working():
+            await asyncio.sleep(90)
+        assert sorted(bench.started) == [A, B, C]
+
+    run_in_virtual_time(test())

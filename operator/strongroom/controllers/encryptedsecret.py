@@ -279,7 +279,7 @@ class EncryptedSecretReconciler:
         count, last = self._repairs.get(secret.key, _NEVER_FOUGHT)
         if now - last > _FIGHT_WINDOW_SECONDS:
             count = 0
-        pause = min(2.0**count, _FIGHT_WINDOW_SECONDS) / 2 if count else 0.0
+        pause = min(2.0 ** min(count, 10), _FIGHT_WINDOW_SECONDS) / 2 if count else 0.0
         if now - last < pause:
             self.queue.add_after(secret.key, last + pause - now)
             return True

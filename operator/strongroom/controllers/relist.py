@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from strongroom.controllers.encryptedsecret import EncryptedSecretReconciler
 from strongroom.controllers.watch import MANAGED_SELECTOR
@@ -14,6 +14,8 @@ from strongroom.kube.client import METADATA_LIST_ONLY, ApiError, KubeClient
 from strongroom.model import masterkey, secretfacts
 from strongroom.model.ids import ObjectKey
 from strongroom.model.masterkey import MasterKey
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +69,12 @@ class Relister:
     async def _list_all(self) -> dict[ObjectKey, int]:
         """Take in all lists; the versions of all EncryptedSecrets."""
         items, version = await self._collect(paths.MASTER_KEYS)
-        self._on_master_keys([masterkey.parse(item) for item in items], version)
+        self._on_master_keys(_readable(masterkey.parse, items), version)
         if self._watching:
             items, version = await self._collect(
                 paths.SECRETS, accept=METADATA_LIST_ONLY, label_selector=MANAGED_SELECTOR
             )
-            self._secrets.observe_targets([secretfacts.parse(item) for item in items], version)
+            self._secrets.observe_targets(_readable(secretfacts.parse, items), version)
         items, version = await self._collect(paths.ENCRYPTED_SECRETS, accept=METADATA_LIST_ONLY)
         listed = {_key(item): int(item["metadata"]["resourceVersion"]) for item in items}
         for key, known_version in self._secrets.known_keys():
@@ -99,6 +101,20 @@ class Relister:
                     _log.info("%s could not be read: %s", key, error)
                     self._wanted.set()
                     return
+                except Exception as error:
+                    _log.error("%s cannot be used: %s", key, type(error).__name__)
+
+
+def _readable(parse: Callable[[dict[str, Any]], T], items: list[dict[str, Any]]) -> list[T]:
+    """All items that can be read: one odd object never stops the others."""
+    read = []
+    for item in items:
+        try:
+            read.append(parse(item))
+        except Exception as error:
+            name = item.get("metadata", {}).get("name")
+            _log.error("an object in a list, %r, cannot be used: %s", name, type(error).__name__)
+    return read
 
 
 def _key(item: dict[str, Any]) -> ObjectKey:

@@ -105,8 +105,13 @@ class SecretWriter:
         Secret's metadata is lost."""
         try:
             await self._require_policy(secret.key.namespace)
+        except ApiError as error:
+            raise _explained(error, secret.key) from error
+        try:
             facts = await self._replace(secret, _manifest(secret, encoded))
         except ApiError as error:
+            if error.status == 404:  # the conflict was another one, or the Secret is gone meanwhile: try again
+                raise ApiError(409, "Conflict") from error
             raise _explained(error, secret.key) from error
         self._on_write("update")
         return facts
@@ -144,7 +149,7 @@ def _manifest(secret: EncryptedSecret, encoded: Mapping[str, str], known: Secret
         "name": secret.key.name,
         "namespace": secret.key.namespace,
         "labels": secret.labels,
-        "annotations": dict(secret.template.annotations),
+        "annotations": secret.annotations,
         "ownerReferences": [secret.owner_reference],
     }
     if known is not None:

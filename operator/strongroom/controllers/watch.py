@@ -7,6 +7,7 @@ its start; the supervisor starts it anew while the crypto API, the queues and th
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -93,7 +94,8 @@ class Watches:
     async def stop(self) -> None:
         """Stop watching; returns when the thread has ended, or after a few seconds: it ends with the process."""
         self._stop.set()
-        self._stop_kopf()
+        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended already
+            self._stop_kopf()
         await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
 
     @property

@@ -117,7 +117,11 @@ class WorkQueue:
     async def _work(self) -> None:
         while True:
             await self._available.acquire()
-            await self._unpaused()
+            try:
+                await self._unpaused()
+            except BaseException:
+                self._available.release()  # the key is still to be taken
+                raise
             key = self._next()
             if key is None:
                 continue  # it moved to the other lane; that entry has a permit of its own

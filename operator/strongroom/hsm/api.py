@@ -12,7 +12,7 @@ from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import label as labels
 from strongroom.hsm import wire
 from strongroom.hsm.label import KeyLabel
-from strongroom.hsm.problems import operation_problem, suspect_problem, unavailable
+from strongroom.hsm.problems import operation_problem, suspect_problem, twins_problem, unavailable
 from strongroom.hsm.process import WorkerLost, WorkerProcess
 from strongroom.hsm.supervisor import Supervisor
 from strongroom.hsm.suspects import MEMORY_SECONDS, Standing, Suspects
@@ -66,6 +66,8 @@ class Token:
         self._timeout = config.operation_timeout_seconds
         self._supervisor = Supervisor(config, on_change)
         self._suspects = Suspects()
+        self._twins: frozenset[KeyVersionRef] = frozenset()
+        """Of what the token held several when it was last looked through; sessions may still know one of each."""
         self._session_count = config.sessions
         self._sessions = asyncio.Semaphore(config.sessions)
         self._isolation = asyncio.Lock()
@@ -135,6 +137,7 @@ class Token:
         if not items:
             return []
         _check_count(items)
+        self._refuse_twins(key)
         values = [wire.SealValue(bytearray(item.plaintext.reveal()), item.aad) for item in items]
         try:
             answer = await self._ask("seal", wire.Seal(labels.pack_id(key), values), wire.SealedValues, ref=key)
@@ -157,6 +160,7 @@ class Token:
         if not items:
             return []
         _check_count(items)
+        self._refuse_twins(key)
         request = wire.Open(labels.pack_id(key), [wire.OpenValue(item.nonce, item.body, item.aad) for item in items])
         answer = await self._ask("open", request, wire.OpenedValues, ref=key, where=[item.where for item in items])
         try:
@@ -173,8 +177,12 @@ class Token:
         return self._materials(await self._ask("find", wire.Find(key_id.bytes), wire.FoundKeys))
 
     async def find_all(self) -> list[KeyMaterial]:
-        """Every AES key object whose id is one of ours, whoever made it: its label says who."""
-        return self._materials(await self._ask("find", wire.Find(b""), wire.FoundKeys))
+        """Every AES key object whose id is one of ours, whoever made it: its label says who. From then on, until the
+        next time, twins are refused by `seal` and `open` with KEY_CONFLICT."""
+        materials = self._materials(await self._ask("find", wire.Find(b""), wire.FoundKeys))
+        counts = Counter(material.ref for material in materials)
+        self._twins = frozenset(ref for ref, count in counts.items() if count > 1)
+        return materials
 
     async def generate(self, ref: KeyVersionRef, label: KeyLabel) -> KeyMaterial:
         """A new AES-256 key that never leaves the token, verified as by `verify`. The label names the same version.
@@ -196,6 +204,10 @@ class Token:
         the token can wrap at all), altered tags and additional data are refused, and it may only encrypt and decrypt.
         Raises HSM_ERROR otherwise."""
         await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.Done, ref=ref)
+
+    def _refuse_twins(self, key: KeyVersionRef) -> None:
+        if key in self._twins:
+            raise twins_problem(self.name, key)
 
     async def _ask(
         self,

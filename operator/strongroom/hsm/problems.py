@@ -105,12 +105,7 @@ def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, wh
                 ckr=code,
             )
         case Failure.KEY_TWINS:
-            return StrongroomError(
-                Reason.KEY_CONFLICT,
-                f"HSM {hsm!r} holds several keys {ref}, and none is used",
-                hint="Remove the one that was not made by this cluster; nothing is deleted automatically",
-                ckr=code,
-            )
+            return twins_problem(hsm, ref, code)
         case Failure.KEY_EXISTS:
             return StrongroomError(
                 Reason.KEY_EXISTS, f"HSM {hsm!r} holds an object for {ref} already, so none is generated", ckr=code
@@ -130,6 +125,16 @@ def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, wh
                 hint="Check the token's policy and capacity, and the library's own log",
                 ckr=code,
             )
+
+
+def twins_problem(hsm: str, ref: KeyVersionRef | None, code: str = "") -> StrongroomError:
+    """The token holds several keys where one is meant."""
+    return StrongroomError(
+        Reason.KEY_CONFLICT,
+        f"HSM {hsm!r} holds several keys {ref}, and none is used",
+        hint="Remove the one that was not made by this cluster; nothing is deleted automatically",
+        ckr=code,
+    )
 
 
 def suspect_problem(hsm: str, seconds: float) -> StrongroomError:

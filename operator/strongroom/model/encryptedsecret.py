@@ -12,12 +12,14 @@ from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import ObjectKey
 from strongroom.model.labels import (
+    APPLIED_SPEC_ANNOTATION,
     ENCRYPTED_SECRET_KIND,
     KMS_API_VERSION,
     MANAGED_BY_LABEL,
     MANAGED_LABEL,
     RESERVED_DOMAIN,
     carries_authority,
+    is_helm_release,
 )
 from strongroom.model.principal import ObjectReference
 
@@ -96,6 +98,11 @@ class EncryptedSecret:
         return {**self.template.labels, MANAGED_LABEL: "true", MANAGED_BY_LABEL: "strongroom"}
 
     @property
+    def annotations(self) -> dict[str, str]:
+        """Annotations of the Secret: the template's, and which spec its values are of."""
+        return {**self.template.annotations, APPLIED_SPEC_ANNOTATION: self.spec_digest}
+
+    @property
     def reference(self) -> ObjectReference:
         """The object, for audit records and Events."""
         return ObjectReference(
@@ -142,6 +149,13 @@ class EncryptedSecret:
                 Reason.FORBIDDEN_SECRET_TYPE,
                 f"spec.template.type {self.template.type!r} carries authority and is never written",
                 hint="Use another type",
+            )
+        if is_helm_release(self.key.name, self.template.labels):
+            raise StrongroomError(
+                Reason.FORBIDDEN_SECRET_TYPE,
+                "by its name or its label owner=helm the Secret would be the record of a release to Helm, and is never "
+                "written",
+                hint="Use another name, without that label",
             )
         for kind, metadata in (("labels", self.template.labels), ("annotations", self.template.annotations)):
             for key in metadata:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names that users and other programs see: API groups, kinds, labels, annotations."""
 
+from collections.abc import Mapping
+
 KMS_GROUP = "kms.strongroom.dev"
 CRYPTO_GROUP = "crypto.strongroom.dev"
 VERSION = "v1alpha1"
@@ -22,6 +24,9 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 ADOPT_ANNOTATION = "strongroom.dev/adopt"
 """Put on a foreign Secret, `"true"`, by whoever wants it taken over."""
 
+APPLIED_SPEC_ANNOTATION = "strongroom.dev/applied-spec"
+"""On every Secret the operator writes: digest of the spec that its values are of."""
+
 FIELD_MANAGER = "strongroom"
 """Field manager of every write; drift is told by who owns which field."""
 OPERATOR_POLICY = "strongroom-operator-secrets"
@@ -37,3 +42,8 @@ def carries_authority(secret_type: str) -> bool:
     """Whether a Secret of this type is never written: it would mint or bind a credential, or be taken by Helm for the
     record of a release, which the next rollback applies with its user's permissions."""
     return secret_type in _AUTHORITY_TYPES or secret_type.startswith(_HELM_TYPES)
+
+
+def is_helm_release(name: str, labels: Mapping[str, str]) -> bool:
+    """Whether Helm would take a Secret for the record of a release, whatever its type."""
+    return name.startswith("sh.helm.release.") or labels.get("owner") == "helm"

@@ -64,7 +64,8 @@ class SecretFacts:
         )
 
     def in_sync_with(self, secret: EncryptedSecret) -> bool:
-        """Whether it is as we wrote it: owner, data, our labels and annotations. Foreign labels do not count."""
+        """Whether it is as we wrote it from this very spec: owner, data, our labels and annotations. Foreign labels do
+        not count."""
         data = set(secret.encrypted_data)
         return (
             self.owned_by(secret)
@@ -72,9 +73,9 @@ class SecretFacts:
             and self.own_data == data
             and self.all_data == data
             and _holds(self.labels, secret.labels)
-            and _holds(self.annotations, secret.template.annotations)
+            and _holds(self.annotations, secret.annotations)
             and self.own_labels <= secret.labels.keys()
-            and self.own_annotations <= secret.template.annotations.keys()
+            and self.own_annotations <= secret.annotations.keys()
         )
 
 
@@ -108,7 +109,7 @@ def whole_ownership(secret: EncryptedSecret) -> dict[str, Any]:
         "f:data": {".": {}} | {f"f:{key}": {} for key in secret.encrypted_data},
         "f:metadata": {
             "f:labels": {f"f:{key}": {} for key in secret.labels},
-            "f:annotations": {f"f:{key}": {} for key in secret.template.annotations},
+            "f:annotations": {f"f:{key}": {} for key in secret.annotations},
             "f:ownerReferences": {'k:{"uid":"%s"}' % secret.uid: {}},  # noqa: UP031 - braces of FieldsV1
         },
         "f:type": {},
