@@ -252,3 +252,10 @@ def refusal(api: Api, method: str, path: str, body: object = None, **query: str)
     except Refused as error:
         return error
     raise AssertionError(f"{method} {path} was not refused")
+
+
+def annotations(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Annotations of a Secret of ours, without the one that says which spec its values are of, which must be there."""
+    found = dict(metadata["annotations"])
+    assert found.pop("strongroom.dev/applied-spec").startswith("sha256:")
+    return found

@@ -14,6 +14,7 @@ from testbed.controlplane import ControlPlane
 from testbed.operator import OperatorProcess
 from testbed.waiting import wait_for
 from tests.operator.tenant import GONE_SECONDS, REACTION_SECONDS, Tenant, condition, controller, decoded
+from tests.operator.tenant import annotations as annotations_of
 
 pytestmark = pytest.mark.cluster
 
@@ -124,7 +125,7 @@ def test_secret_that_asks_for_it_is_adopted(tenant: Tenant) -> None:
     after = tenant.existing_secret("db")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert decoded(after) == VALUES
-    assert after["metadata"]["annotations"] == {"note": "kept"}
+    assert annotations_of(after["metadata"]) == {"note": "kept"}
     assert after["metadata"]["labels"]["team"] == "a"
     assert controller(after)["uid"] == tenant.get("db")["metadata"]["uid"]
     # Adoption hands over deletion, too.

@@ -12,6 +12,7 @@ from testbed.waiting import wait_for
 from tests.conftest import OwnOperator
 from tests.operator.api import Api, Refused
 from tests.operator.tenant import REACTION_SECONDS, Tenant, condition, decoded, refusal
+from tests.operator.tenant import annotations as annotations_of
 
 pytestmark = pytest.mark.cluster
 
@@ -49,7 +50,7 @@ def test_labels_and_annotations_follow_the_template(tenant: Tenant) -> None:
     for labels, annotations in steps:
         metadata = tenant.deliver("db", {"k": b"v"}, template=template(labels, annotations))["metadata"]
         assert metadata["labels"] == labels | OURS
-        assert metadata.get("annotations", {}) == annotations
+        assert annotations_of(metadata) == annotations
 
 
 @pytest.mark.usefixtures("operator")
@@ -60,7 +61,7 @@ def test_labels_of_others_stay_through_updates(tenant: Tenant) -> None:
     for values, labels in (({"k": b"2"}, {"ours": "2"}), ({"other": b"3"}, {})):
         metadata = tenant.deliver("db", values, template=template(labels, labels))["metadata"]
         assert metadata["labels"] == labels | {"theirs": "1"} | OURS
-        assert metadata["annotations"] == labels | {"theirs": "1"}
+        assert annotations_of(metadata) == labels | {"theirs": "1"}
 
 
 @pytest.mark.usefixtures("operator")

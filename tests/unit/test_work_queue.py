@@ -345,4 +345,4 @@ def test_what_was_cancelled_in_a_pause_is_still_to_be_done() -> None:
             await asyncio.sleep(90)
         assert sorted(bench.started) == [A, B, C]
 
-    run_in_virtual_time(test())
+    run_in_virtual_time(test)
