@@ -174,6 +174,8 @@ class FaultProxy:
                 auto_decompress=False,
             )
         )
+        assert self._upstream.connector is not None
+        self._stack.push_async_callback(self._upstream.connector.close, abort_ssl=True)
         files = self._control_plane.ca.issue_server(f"fault-proxy-{self._port}", "127.0.0.1")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.certificate, files.key)

@@ -29,8 +29,7 @@ class Healing(Enum):
     KEY = "key"
     """A change of the CustomerMasterKey helps: parked until then. `Stalled`."""
     SECRET = "secret"  # noqa: S105 - the word for the object, not a credential
-    """A change around the target Secret helps (its owner, a quota, a policy): looked at again when the Secret changes,
-    and slowly besides. `Stalled`."""
+    """A change of the target Secret helps: looked at again when it changes, and slowly besides. `Stalled`."""
     OBJECT = "object"
     """Only a change of the object itself helps: never retried. `Stalled`."""
 
@@ -127,7 +126,7 @@ _CONSEQUENCES: dict[Reason, _Consequence] = {
     Reason.HSM_ERROR: _Consequence(500, Healing.RETRY),
     Reason.TARGET_NOT_OWNED: _Consequence(409, Healing.SECRET),
     Reason.TARGET_IMMUTABLE: _Consequence(409, Healing.SECRET),
-    Reason.TARGET_REJECTED: _Consequence(422, Healing.SECRET),
+    Reason.TARGET_REJECTED: _Consequence(422, Healing.RETRY),
     Reason.FORBIDDEN_SECRET_TYPE: _Consequence(403, Healing.OBJECT),
     Reason.OPERATOR_FORBIDDEN: _Consequence(500, Healing.RETRY),
     Reason.AUDIT_UNAVAILABLE: _Consequence(503, Healing.RETRY),

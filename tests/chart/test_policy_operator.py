@@ -258,7 +258,10 @@ def test_record_of_a_helm_release_is_not_made_from_an_own_secret(
     assert "Helm release" in answer.body["message"]
 
 
-def test_own_certificate_authority_can_be_made_and_changed_in_the_operators_namespace_only(operator_api: Any) -> None:
+def test_own_certificate_authority_can_be_made_and_changed_in_the_operators_namespace_only(
+    operator_api: Any, kubectl: Kubectl
+) -> None:
+    kubectl("delete", "secret", "strongroom-serving-ca", "-n", "strongroom", "--ignore-not-found")
     own = secret(name="strongroom-serving-ca", kind="kubernetes.io/tls") | {"data": {"tls.crt": "", "tls.key": ""}}
     path = "/api/v1/namespaces/strongroom/secrets"
     assert operator_api("POST", f"{path}?dryRun=All", own).code == 201

@@ -187,6 +187,8 @@ def test_an_interrupt_ends_with_130_and_writes_nothing(tmp_path: Path) -> None:
         child = process(
             RUN, "--kubeconfig", str(tmp_path / "k"), "keys", "list", "-n", "shop",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # As in a terminal: a shell's background jobs ignore the signal, and their children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         connection, _ = silent.accept()
         with connection:

@@ -40,7 +40,7 @@ def test_nothing_that_needs_a_node_is_installed(admin: Kubectl) -> None:
 
 def test_operator_has_the_permissions_of_its_service_account_alone(installation: Installation, admin: Kubectl) -> None:
     operator = admin.with_kubeconfig(users.service_account(installation.control_plane, NAMESPACE, "strongroom"))
-    assert operator("auth", "can-i", "patch", "secrets", "--namespace", "default").strip() == "yes"
+    assert operator("auth", "can-i", "update", "secrets", "--namespace", "default").strip() == "yes"
     with pytest.raises(KubectlError):
         operator("auth", "can-i", "get", "secrets", "--namespace", "default")
 

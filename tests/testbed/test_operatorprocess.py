@@ -41,7 +41,7 @@ def test_own_operator_replaces_the_shared_one(
     assert not operator.running
     assert own.config["relistSeconds"] == 7
     assert own.config["hsms"][0]["tokenLabel"] == new_token.label
-    assert any(request.watch for request in fault_proxy.requests)
+    wait_for(lambda: any(request.watch for request in fault_proxy.requests), 30, "a watch through the proxy")
     assert own.stop() == 0
 
 

@@ -180,6 +180,8 @@ class EncryptedSecretReconciler:
         return str(action.value)
 
     async def _unseal(self, secret: EncryptedSecret, *, released: bool) -> str:
+        if self.parking.is_final(secret):
+            return "final"
         denial = self._permission_room.standing(secret.key, grant_of(secret))
         if denial is not None and not released:  # asked already; only how long it lasts is news
             await self._report(secret, denial)

@@ -12,8 +12,8 @@ from strongroom.model.ids import ObjectKey
 
 _FOREIGN_SECONDS: Final = 60.0
 """How often a foreign Secret in the way is looked at again: it cannot be watched without watching all Secrets."""
-_REJECTED_SECONDS: Final = 300.0
-"""How often a write that the API server refuses is tried again: each try is a decryption."""
+_IMMUTABLE_SECONDS: Final = 300.0
+"""How often a change of what cannot be changed is tried again: each try is a decryption."""
 _QUIET_RETRIES: Final = 3
 """Tries after a passing failure before the status speaks of it: a worker process that restarts is back in a second."""
 
@@ -34,6 +34,7 @@ class Parking:
         self._by_token: WaitingRoom[str] = WaitingRoom()
         self._released: set[ObjectKey] = set()
         self._changes: dict[str, int] = {}
+        self._final: dict[ObjectKey, tuple[str, int]] = {}
 
     def changes_of(self, key_name: str) -> int:
         """How often the key has changed: to be asked before a try, and told to `park` after it."""
@@ -62,12 +63,16 @@ class Parking:
                 self.wait_for_key(secret)
             case Healing.SECRET:
                 foreign = error.reason is Reason.TARGET_NOT_OWNED
-                self._queue.add_after(secret.key, _FOREIGN_SECONDS if foreign else _REJECTED_SECONDS)
+                self._queue.add_after(secret.key, _FOREIGN_SECONDS if foreign else _IMMUTABLE_SECONDS)
             case Healing.OBJECT:
-                pass
+                self._final[secret.key] = secret.uid, secret.generation
             case _ as unreachable:
                 assert_never(unreachable)
         return False
+
+    def is_final(self, secret: EncryptedSecret) -> bool:
+        """Whether this generation of the object was refused for good, so that only another one is tried again."""
+        return self._final.get(secret.key) == (secret.uid, secret.generation)
 
     def wait_for_key(self, secret: EncryptedSecret) -> None:
         """The object is looked at again when its CustomerMasterKey changes."""
@@ -76,6 +81,7 @@ class Parking:
     def leave(self, key: ObjectKey) -> None:
         """The object is well, gone, or about to be judged anew."""
         self._released.discard(key)
+        self._final.pop(key, None)
         self._by_key.leave(key)
         self._by_token.leave(key)
         self._permission.leave(key)

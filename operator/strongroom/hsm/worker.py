@@ -75,7 +75,10 @@ class Channel:
         with memoryview(buffer) as view:
             done = 0
             while done < size:
-                count = self._connection.recv_into(view[done:])
+                try:
+                    count = self._connection.recv_into(view[done:])
+                except ConnectionError:
+                    count = 0  # the operator was killed
                 if count == 0:
                     return None
                 done += count
