@@ -328,9 +328,6 @@ def test_a_denial_is_reconciling_for_a_minute_then_stalled_and_ends_with_the_gra
         pytest.param(
             {"template": {"type": "kubernetes.io/service-account-token"}}, "ForbiddenSecretType", id="forbidden-type"
         ),
-        pytest.param(
-            {"template": {"metadata": {"labels": {"replicate/to": "*"}}}}, "TargetRejected", id="denied-label"
-        ),
         pytest.param({"scope": "Galaxy"}, "UnsupportedFormat", id="unknown-scope"),
         pytest.param({"encryptionContext": {"a": 1}}, "InvalidEncryptionContext", id="bad-context"),
     ],
@@ -365,19 +362,29 @@ def test_while_a_foreign_secret_is_in_the_way_nothing_is_decrypted_again() -> No
     running(test)
 
 
-def test_a_rejected_write_is_tried_again_slowly() -> None:
+def test_a_rejected_write_is_tried_again_with_backoff() -> None:
     async def test(bench: Bench) -> None:
-        bench.kube.answer("create", *[ApiError(403, "Forbidden")] * 2)
+        bench.kube.answer("create", *[ApiError(403, "Forbidden")] * 20)
         bench.observe()
-        await asyncio.sleep(290.0)
-        assert (bench.reason, bench.conditions, len(bench.decrypted)) == ("TargetRejected", ["Stalled"], 1)
-        await asyncio.sleep(20.0)
-        assert (bench.reason, len(bench.decrypted)) == ("TargetRejected", 2)
         await asyncio.sleep(300.0)
+        assert (bench.reason, bench.conditions) == ("TargetRejected", ["Reconciling"])
+        assert 9 < len(bench.decrypted) <= 20
+        await asyncio.sleep(1200.0)
         assert bench.reason == "Decrypted"
         assert bench.events == ["TargetRejected", "Decrypted"]
 
     running(test)
+
+
+def test_a_denied_label_is_refused_on_the_record_and_nothing_is_decrypted() -> None:
+    async def test(bench: Bench) -> None:
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert {error.reason.value for error in bench.refusals} == {"TargetRejected"}
+        assert (bench.reason, bench.events, bench.decrypted) == ("TargetRejected", ["TargetRejected"], [])
+        assert TARGET not in bench.kube.objects
+
+    running(test, template={"metadata": {"labels": {"replicate/to": "*"}}})
 
 
 def test_a_secret_that_was_changed_is_repaired_from_blobs_read_anew() -> None:

@@ -40,7 +40,7 @@ TABLE = {
     "HSMError": (500, Healing.RETRY),
     "TargetNotOwned": (409, Healing.SECRET),
     "TargetImmutable": (409, Healing.SECRET),
-    "TargetRejected": (422, Healing.SECRET),
+    "TargetRejected": (422, Healing.RETRY),
     "ForbiddenSecretType": (403, Healing.OBJECT),
     "OperatorForbidden": (500, Healing.RETRY),
     "AuditUnavailable": (503, Healing.RETRY),
