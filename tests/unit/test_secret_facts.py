@@ -245,8 +245,8 @@ def test_adoption_is_asked_for_by_annotation_and_only_without_a_controller(
 
 
 def test_the_rest_of_the_metadata_is_read() -> None:
-    found = facts(own("password"), deletionTimestamp="2026-11-23T10:00:00Z", finalizers=["example.com/keep"])
-    assert (found.resource_version, found.deleting, found.finalizers) == (77, True, ("example.com/keep",))
+    found = facts(own("password"), finalizers=["example.com/keep"])
+    assert (found.resource_version, found.finalizers) == (77, ("example.com/keep",))
     assert (str(found.key), found.uid) == ("shop/db", "secret-uid")
 
 

@@ -24,7 +24,6 @@ class SecretFacts:
     key: ObjectKey
     uid: str
     resource_version: int
-    deleting: bool
     owners: tuple[Mapping[str, Any], ...]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -88,7 +87,6 @@ def parse(body: Mapping[str, Any]) -> SecretFacts:
         key=ObjectKey(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
         resource_version=int(metadata["resourceVersion"]),
-        deleting="deletionTimestamp" in metadata,
         owners=tuple(metadata.get("ownerReferences") or ()),
         labels=metadata.get("labels") or {},
         annotations={
