@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 # How long connections to the API server may take to close: nobody can be asked when they have (aiohttp's documentation,
 # "Graceful Shutdown").
-_TLS_CLOSE_SECONDS = 0.25
+_TLS_CLOSE_SECONDS = 1.0
 
 # Of one connection, so not passed on (RFC 9110, section 7.6.1); aiohttp sets its own.
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -174,8 +174,6 @@ class FaultProxy:
                 auto_decompress=False,
             )
         )
-        assert self._upstream.connector is not None
-        self._stack.push_async_callback(self._upstream.connector.close, abort_ssl=True)
         files = self._control_plane.ca.issue_server(f"fault-proxy-{self._port}", "127.0.0.1")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.certificate, files.key)
