@@ -44,8 +44,14 @@ class Api:
         """The parsed answer. Raises Refused."""
         target = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else json.dumps(body).encode()
-        self.connection.request(method, target, content, {**self.headers, "Content-Type": content_type})
-        answer = self.connection.getresponse()
+        headers = {**self.headers, "Content-Type": content_type}
+        try:
+            self.connection.request(method, target, content, headers)
+            answer = self.connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            self.connection.close()  # kept alive over a stop of the API server: what was sent never reached one
+            self.connection.request(method, target, content, headers)
+            answer = self.connection.getresponse()
         parsed = json.loads(answer.read())
         if answer.status >= 300:
             raise Refused(answer.status, parsed)
