@@ -8,6 +8,7 @@ from enum import Enum, unique
 from strongroom.errors import PlaintextTooLarge
 from strongroom.hsm.label import KeyLabel
 from strongroom.model.ids import KeyVersionRef
+from strongroom.model.keys import KeySpec
 from strongroom.model.limits import MAX_PLAINTEXT_BYTES
 from strongroom.model.plaintext import Plaintext
 
@@ -44,11 +45,14 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class KeyMaterial:
-    """One key object in the token. Twins show as two entries with one `ref`."""
+    """One key in the token. Twins show as two entries with one `ref`."""
 
     ref: KeyVersionRef
     label: KeyLabel | None
     """None: not marked by any Strongroom."""
+    spec: KeySpec
+    public_key: bytes = field(repr=False)
+    """DER SubjectPublicKeyInfo (RFC 5280); empty for AES."""
     never_extractable: bool
     """CKA_NEVER_EXTRACTABLE: generated in the token and never exportable, as the token claims."""
 
@@ -78,12 +82,14 @@ class Sealed:
 class OpenItem:
     """One value to decrypt. `where` names it in errors; `aad` is 1..8192 bytes (ValueError).
 
-    Nonce and body are the sender's: of any length, however wrong."""
+    Nonce, body and wrapped key are the sender's: of any length, however wrong."""
 
     nonce: bytes = field(repr=False)
     body: bytes = field(repr=False)
     aad: bytes = field(repr=False)
     where: str
+    wrapped_key: bytes = field(default=b"", repr=False)
+    """The value's own key under RSA algorithms."""
 
     def __post_init__(self) -> None:
         _check_aad(self.aad)

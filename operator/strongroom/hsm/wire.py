@@ -14,6 +14,10 @@ from typing import Annotated
 
 import msgspec
 
+from strongroom.model.algorithms import Algorithm
+from strongroom.model.keys import KeySpec
+from strongroom.profiles import Profile
+
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Largest message. A full batch of 64 values with the largest additional data is under 1 MiB; the rest is room for
 listing about 20,000 keys."""
@@ -65,14 +69,23 @@ class Start(_Message, frozen=True):
 
     module: str
     module_sha256: str
+    library_parameters: str
+    """C_Initialize's pReserved; empty: NULL."""
     token_label: str
+    profile: Profile
 
 
 class LogIn(_Message, frozen=True):
     """Second request, apart from the first so that what fails before C_Login does not count as a try of the PIN: log
-    in, open the sessions. Answer: Done."""
+    in. Without C_Login in the profile the PIN is empty. Answer: Done."""
 
     pin: bytearray
+
+
+class OpenSessions(_Message, frozen=True):
+    """Third request, apart from the second so that what fails after C_Login does not count as one either: open up to
+    so many sessions. Answer: SessionsOpened."""
+
     sessions: int
 
 
@@ -88,15 +101,18 @@ class SealValue(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Seal(_Message, frozen=True):
-    """Answer: SealedValues, in order; all or a Failed."""
+    """With an AES key. Answer: SealedValues, in order; all or a Failed."""
 
     cka_id: bytes
+    algorithm: Algorithm
     values: list[SealValue]
 
 
 class OpenValue(msgspec.Struct, frozen=True, array_like=True):
     """One value to decrypt."""
 
+    wrapped_key: bytes
+    """The value's own key, wrapped with the public one; empty under an AES key."""
     nonce: bytes
     body: bytes
     aad: bytes
@@ -106,11 +122,12 @@ class Open(_Message, frozen=True):
     """Answer: OpenedValues, in order; all or a Failed with the index of the first bad one."""
 
     cka_id: bytes
+    algorithm: Algorithm
     values: list[OpenValue]
 
 
 class Find(_Message, frozen=True):
-    """All AES keys of the token whose CKA_ID has this prefix. Answer: FoundKeys."""
+    """All keys of the token that are ours and whose id has this prefix. Answer: FoundKeys."""
 
     id_prefix: bytes
 
@@ -120,16 +137,23 @@ class Generate(_Message, frozen=True):
 
     cka_id: bytes
     label: str
+    spec: KeySpec
 
 
 class Verify(_Message, frozen=True):
-    """Answer: Done."""
+    """Answer: FoundKeys with the key, which behaves as it should."""
 
     cka_id: bytes
 
 
 class Done(_Message, frozen=True):
     """Done, nothing to tell."""
+
+
+class SessionsOpened(_Message, frozen=True):
+    """Answer to OpenSessions: how many there are, at least 1."""
+
+    sessions: int
 
 
 class TokenDescription(_Message, frozen=True):
@@ -171,11 +195,15 @@ class FoundKey(msgspec.Struct, frozen=True, array_like=True):
 
     cka_id: Annotated[bytes, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
     label: _ShortText
+    spec: KeySpec
     never_extractable: bool
+    modulus: Annotated[bytes, msgspec.Meta(max_length=512)] = b""
+    """CKA_MODULUS, big-endian; empty for AES."""
+    public_exponent: Annotated[bytes, msgspec.Meta(max_length=8)] = b""
 
 
 class FoundKeys(_Message, frozen=True):
-    """Answer to Find and Generate."""
+    """Answer to Find, Generate and Verify."""
 
     keys: list[FoundKey]
 
@@ -188,8 +216,8 @@ class Failed(_Message, frozen=True):
     index: int = 0
 
 
-Request = Start | LogIn | DescribeToken | Seal | Open | Find | Generate | Verify
-Reply = Done | TokenDescription | SealedValues | OpenedValues | FoundKeys | Failed
+Request = Start | LogIn | OpenSessions | DescribeToken | Seal | Open | Find | Generate | Verify
+Reply = Done | SessionsOpened | TokenDescription | SealedValues | OpenedValues | FoundKeys | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

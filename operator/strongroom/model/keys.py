@@ -11,6 +11,14 @@ class KeySpec(StrEnum):
     """Kind of key material. An open list: an unknown one is `UnsupportedFormat`, never a guess."""
 
     AES_256 = "AES_256"
+    RSA_3072 = "RSA_3072"
+    """Anyone with the public key can seal; the token alone opens."""
+    RSA_4096 = "RSA_4096"
+
+    @property
+    def asymmetric(self) -> bool:
+        """Whether values are sealed with a public key, so by anyone."""
+        return self is not KeySpec.AES_256
 
 
 @unique
