@@ -1,90 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
 """AES-256-GCM inside the token: C_EncryptInit and C_Encrypt, C_DecryptInit and C_Decrypt, nothing between.
 
-No size query: a third of the round trips to a network HSM, and some tokens answer it wrongly. The buffers are ours and
-are overwritten after every call.
+No size query: a third of the round trips to a network HSM, and some tokens answer it wrongly. Mechanism, parameters and
+buffers are made once, for every value is a few microseconds of the token's time; the buffers are ours and are
+overwritten after every call.
 """
 
 import ctypes
-import os
-from collections.abc import Callable
-
-from pkcs11.types import Session
 
 from strongroom.hsm import wire
-from strongroom.hsm.module import CKM_AES_GCM, Functions, Mechanism, Outcome, handle_of
-from strongroom.model.limits import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES
+from strongroom.hsm.buffers import Buffer
+from strongroom.hsm.cryptoki import Functions, GcmParameters, KeyHandles, Mechanism, ulong
+from strongroom.hsm.nonces import Nonces
+from strongroom.hsm.outcome import Outcome
+from strongroom.hsm.values import MAX_AAD_BYTES
+from strongroom.model.limits import MAX_PLAINTEXT_BYTES, TAG_BYTES
+from strongroom.profiles import IvSource, Profile
 
-_BUFFER_BYTES = MAX_PLAINTEXT_BYTES + TAG_BYTES + 64
-"""Room for the largest value and its tag, and for tokens that want more than they write."""
-
-
-class _GcmParameters(ctypes.Structure):
-    """CK_GCM_PARAMS, PKCS#11 2.40 with errata 1."""
-
-    _fields_ = (
-        ("iv", ctypes.c_char_p),
-        ("iv_length", ctypes.c_ulong),
-        ("iv_bits", ctypes.c_ulong),
-        ("aad", ctypes.c_char_p),
-        ("aad_length", ctypes.c_ulong),
-        ("tag_bits", ctypes.c_ulong),
-    )
+_MAX_IV_BYTES = 16
+_OUTPUT_BYTES = _MAX_IV_BYTES + MAX_PLAINTEXT_BYTES + TAG_BYTES + 64
+"""Room for the largest value, its tag and its initial vector, and for tokens that want more than they write."""
 
 
 class AesGcm:
-    """AES-GCM on one session, with key handles of that session. Not for two threads at a time.
+    """AES-GCM on one session, for the thread that has it.
 
-    Raises CkrError for every return code but CKR_OK, Outcome(REFUSED) for an answer of the wrong size.
+    Raises CkrError for every return code but CKR_OK, Outcome(REFUSED) for an answer of the wrong size and for an
+    initial vector that the token should have made and did not.
     """
 
-    def __init__(self, functions: Functions, session: Session) -> None:
+    def __init__(self, functions: Functions, session: int, profile: Profile) -> None:
         self._functions = functions
-        self._session = handle_of(session)
-        self._input = ctypes.create_string_buffer(_BUFFER_BYTES)
-        self._output = ctypes.create_string_buffer(_BUFFER_BYTES)
-        self._input_view = memoryview(self._input).cast("B")
-        self._output_view = memoryview(self._output).cast("B")
-        self._mechanism: Mechanism | None = None
-        """Of the last operation: a library may read the parameters in its second call, not in the first."""
+        self._session = session
+        self._iv_source = profile.iv_source
+        self._iv_bytes = profile.iv_bytes
+        self._nonces = Nonces(functions, session, profile.iv_bytes)
+        self._no_iv = self._last_iv = bytes(profile.iv_bytes)
+        self._iv = Buffer(_MAX_IV_BYTES)
+        self._aad = Buffer(MAX_AAD_BYTES)
+        self._input = Buffer(MAX_PLAINTEXT_BYTES)
+        self._output = Buffer(_OUTPUT_BYTES)
+        self._length = ulong()
+        self._length_address = ctypes.addressof(self._length)
+        self._parameters = GcmParameters(aad=self._aad.address, tag_bits=TAG_BYTES * 8)
+        self._mechanism = Mechanism(profile.gcm_mechanism, self._parameters)
+        self._mechanism_address = ctypes.addressof(self._mechanism)
 
-    def encrypt(self, key: int, nonce: bytes, plaintext: bytearray, aad: bytes) -> bytes:
-        """ciphertext ‖ tag. At most 4096 bytes of plaintext; 12 bytes of nonce."""
-        self._mechanism = _mechanism(nonce, aad)
-        self._functions.encrypt_init(self._session, ctypes.byref(self._mechanism), key)
-        return bytes(self._run(self._functions.encrypt, plaintext, len(plaintext) + TAG_BYTES))
+    def encrypt(self, keys: KeyHandles, plaintext: bytearray, aad: bytes) -> tuple[bytes, bytes]:
+        """(nonce, ciphertext ‖ tag). At most 4096 bytes of plaintext, 8192 of `aad` (ValueError). Every attempt has a
+        nonce of its own."""
+        size = len(plaintext)
+        match self._iv_source:
+            case IvSource.HOST:
+                nonce = self._nonces.next()
+                self._give_iv(nonce)
+                return nonce, self._encrypt(keys.main, plaintext, aad, size + TAG_BYTES)
+            case IvSource.ZERO_BUFFER:
+                self._give_iv(self._no_iv)
+                body = self._encrypt(keys.main, plaintext, aad, size + TAG_BYTES)
+                return self._made_by_token(bytes(self._iv.view[: self._iv_bytes])), body
+            case IvSource.PREPENDED:
+                self._give_no_iv()
+                output = self._encrypt(keys.main, plaintext, aad, size + TAG_BYTES + self._iv_bytes)
+                return self._made_by_token(output[: self._iv_bytes]), output[self._iv_bytes :]
+            case IvSource.APPENDED:
+                self._give_no_iv()
+                output = self._encrypt(keys.main, plaintext, aad, size + TAG_BYTES + self._iv_bytes)
+                return self._made_by_token(output[size + TAG_BYTES :]), output[: size + TAG_BYTES]
 
-    def decrypt(self, key: int, nonce: bytes, body: bytes, aad: bytes) -> bytearray:
-        """The plaintext, which the caller wipes. `body` is 16..4112 bytes; 12 bytes of nonce."""
-        self._mechanism = _mechanism(nonce, aad)
-        self._functions.decrypt_init(self._session, ctypes.byref(self._mechanism), key)
-        return self._run(self._functions.decrypt, body, len(body) - TAG_BYTES)
+    def decrypt(self, keys: KeyHandles, nonce: bytes, body: bytes, aad: bytes) -> bytearray:
+        """The plaintext, which the caller wipes. `nonce` is 12 or 16 bytes, whatever the token makes; `body` is
+        16..4112 bytes."""
+        if self._iv_source is IvSource.PREPENDED:  # such tokens want it back where they put it
+            self._give_no_iv()
+            return self._decrypt(keys.main, nonce + body, aad, len(body) - TAG_BYTES)
+        self._give_iv(nonce)
+        return self._decrypt(keys.main, body, aad, len(body) - TAG_BYTES)
 
-    def nonces(self, count: int) -> list[bytes]:
-        """Fresh nonces in one call: the token's random bytes XOR the kernel's, so that one bad source is not enough."""
-        size = count * NONCE_BYTES
-        buffer = ctypes.create_string_buffer(size)
-        self._functions.generate_random(self._session, buffer, size)
-        mixed = bytes(a ^ b for a, b in zip(buffer.raw, os.urandom(size), strict=True))
-        nonces = [mixed[start : start + NONCE_BYTES] for start in range(0, size, NONCE_BYTES)]
-        if bytes(NONCE_BYTES) in nonces:
+    def _give_iv(self, iv: bytes) -> None:
+        size = len(iv)
+        self._iv.view[:size] = iv
+        self._parameters.iv = self._iv.address
+        self._parameters.iv_length = size
+        self._parameters.iv_bits = size * 8
+
+    def _give_no_iv(self) -> None:
+        """The token makes one, of so many bits: some make 16 bytes unless told."""
+        self._parameters.iv = None
+        self._parameters.iv_length = 0
+        self._parameters.iv_bits = self._iv_bytes * 8
+
+    def _made_by_token(self, iv: bytes) -> bytes:
+        """Refuses one that was not made, or not made anew. A nonce used twice gives the key's authentication away."""
+        if iv in (self._no_iv, self._last_iv):
             raise Outcome(wire.Failure.REFUSED)
-        return nonces
+        self._last_iv = iv
+        return iv
 
-    def _run(self, function: Callable[..., None], data: bytes | bytearray, expected: int) -> bytearray:
-        """The second call of an operation."""
-        length = ctypes.c_ulong(_BUFFER_BYTES)
-        self._input_view[: len(data)] = data
+    def _encrypt(self, key: int, plaintext: bytearray, aad: bytes, expected: int) -> bytes:
+        size = len(plaintext)
+        self._give_aad(aad)
         try:
-            function(self._session, self._input, len(data), self._output, ctypes.byref(length))
-            if length.value != expected:
+            self._input.view[:size] = plaintext
+            self._functions.C_EncryptInit(self._session, self._mechanism_address, key)
+            self._functions.C_Encrypt(
+                self._session, self._input.address, size, self._output.address, self._length_address
+            )
+            if self._length.value != expected:
                 raise Outcome(wire.Failure.REFUSED)
-            return bytearray(self._output_view[:expected])
+            return bytes(self._output.view[:expected])
         finally:
-            ctypes.memset(self._input, 0, _BUFFER_BYTES)
-            ctypes.memset(self._output, 0, _BUFFER_BYTES)
+            self._input.wipe(size)
+            self._output.wipe(expected)
 
+    def _decrypt(self, key: int, data: bytes, aad: bytes, expected: int) -> bytearray:
+        self._give_aad(aad)
+        try:
+            self._functions.C_DecryptInit(self._session, self._mechanism_address, key)
+            self._functions.C_Decrypt(self._session, data, len(data), self._output.address, self._length_address)
+            if self._length.value != expected:
+                raise Outcome(wire.Failure.REFUSED)
+            return bytearray(self._output.view[:expected])
+        finally:
+            self._output.wipe(len(data))
 
-def _mechanism(nonce: bytes, aad: bytes) -> Mechanism:
-    """For 96-bit nonces and 128-bit tags."""
-    return Mechanism(CKM_AES_GCM, _GcmParameters(nonce, NONCE_BYTES, NONCE_BYTES * 8, aad, len(aad), TAG_BYTES * 8))
+    def _give_aad(self, aad: bytes) -> None:
+        size = len(aad)
+        self._aad.view[:size] = aad
+        self._parameters.aad_length = size
+        self._length.value = _OUTPUT_BYTES
