@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Kubernetes control plane, a SoftHSM token and the operator, on this machine alone: no Docker, no cluster.
+"""A real Kubernetes control plane, software tokens and the operator, on this machine alone: no Docker, no cluster.
 
-    binaries        builds etcd, kube-apiserver, kube-controller-manager, kubectl and helm once, and caches them
+    building        programs that are built once, and kept outside the tree
+    binaries        builds etcd, kube-apiserver, kube-controller-manager, kubectl and helm
     controlplane    starts and stops them, RBAC on; the API server may go away in the middle and come back
     users           kubeconfigs for users (client certificate) and ServiceAccounts (TokenRequest)
     kubectl         runs kubectl as one of them
     faultproxy      stands between a client and the API server, and makes it slow, broken or rude
-    softhsm         a PKCS#11 token
+    pkcs11token     what tokens have in common; another PIN for one
+    softhsm         a token of SoftHSM
+    kryoptic        a token of kryoptic, which is built from Rust
+    nss             a token of NSS
     installation    the chart, rendered and applied, with the operator outside the cluster
     operator        the operator as a process, with the permissions of the chart's ServiceAccount
     operatorslot    which operator runs: the session's, or a test's own

