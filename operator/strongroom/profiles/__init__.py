@@ -57,6 +57,18 @@ class Marking(StrEnum):
     """CKA_LABEL of 40 characters alone, for tokens with less room or with ids of their own."""
 
 
+@unique
+class KeyTemplate(StrEnum):
+    """What the token wants to be told, and what it refuses to hear, when it generates a key."""
+
+    STANDARD = "standard"
+    """The attributes of PKCS#11 2.40. An HMAC key is a generic secret (CKK_GENERIC_SECRET) of CKA_VALUE_LEN 32."""
+    TYPED_HMAC = "typed-hmac"
+    """As `standard`, but an HMAC key is CKK_SHA256_HMAC, without CKA_VALUE_LEN: its length is the token's."""
+    CLOUD_KMS = "cloud-kms"
+    """CKA_LABEL and CKA_KMS_ALGORITHM (0x8001E101, a CK_ULONG; 19 is AES_256_GCM) and nothing else."""
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """How one kind of token behaves. Defaults are those of PKCS#11 2.40."""
 
@@ -85,6 +97,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
     """Sessions for values, unless the configuration says how many; the token's own limit counts, too."""
     marking: Marking = Marking.ID
+    key_template: KeyTemplate = KeyTemplate.STANDARD
 
     @property
     def aes_algorithm(self) -> Algorithm:
