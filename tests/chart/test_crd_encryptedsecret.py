@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.envelope import format as envelope
 from strongroom.model import encryptedsecret
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
 from testbed.kubectl import Kubectl, KubectlError
 
@@ -24,7 +25,7 @@ def blob(size: int, first: int = 0x5F) -> str:
     key_id = KeyId(uuid.UUID(bytes=bytes([first, *range(15)])))
     key = KeyVersionRef(key_id, KeyVersion(1))
     body = bytes(size + 16)
-    return envelope.Blob(envelope.Algorithm.AES_256_GCM, key, nonce=bytes(12), body=body).serialise()
+    return envelope.Blob(Algorithm.AES_256_GCM, key, nonce=bytes(12), body=body).serialise()
 
 
 def other_blob(algorithm: int, length: int) -> str:

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.envelope import format as blob_format
 from strongroom.envelope.aad import additional_data
-from strongroom.envelope.format import Algorithm, Blob
+from strongroom.envelope.format import Blob
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef

@@ -26,7 +26,7 @@ _BLOB = re.compile(r"U1Ix[A-Za-z0-9+/]{60,}={0,2}")
 
 def _lines(text: str, prefix: str) -> list[str]:
     def size(match: re.Match[str]) -> str:
-        return f"<{blob_format.parse(match[0], where='transcript').plaintext_size} bytes>"
+        return f"<{blob_format.parse(match[0], where='transcript').plaintext_sizes[-1]} bytes>"
 
     return [f"{prefix}| {_BLOB.sub(size, line)}".rstrip() for line in text.split("\n")[: None if text else 0]][
         : -1 if text.endswith("\n") else None

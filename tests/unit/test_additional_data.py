@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.envelope.aad import additional_data
-from strongroom.envelope.format import Algorithm, pack_header
+from strongroom.envelope.format import pack_header
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef

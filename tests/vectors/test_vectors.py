@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from strongroom.envelope import format as envelope
 from strongroom.envelope.aad import additional_data
-from strongroom.envelope.format import Algorithm, Blob, pack_header
+from strongroom.envelope.format import Blob, pack_header
 from strongroom.errors import Reason, StrongroomError
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef

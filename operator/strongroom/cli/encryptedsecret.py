@@ -101,16 +101,15 @@ def blobs(found: Object) -> dict[str, Blob]:
 
 
 def check_encrypted(values: Mapping[str, bytes], encrypted: Mapping[str, str]) -> None:
-    """The server's answer fits what was sent: the same data keys, and blobs of exactly the right size. A second look
+    """The server's answer fits what was sent: the same data keys, and blobs of the right size. A second look
     before a plaintext file is replaced. Raises StrongroomError."""
     if values.keys() != encrypted.keys():
         raise StrongroomError(
             Reason.INTERNAL, "the server answered with other data keys than it was sent", hint="Nothing was written"
         )
     for key, value in values.items():
-        if blob_format.parse(encrypted[key], where=f"the server's answer for data key {key}").plaintext_size != len(
-            value
-        ):
+        blob = blob_format.parse(encrypted[key], where=f"the server's answer for data key {key}")
+        if len(value) not in blob.plaintext_sizes:
             raise StrongroomError(
                 Reason.INTERNAL, f"the server's answer for data key {key} has another size", hint="Nothing was written"
             )

@@ -40,9 +40,9 @@ def encrypt(cluster: Cluster, sealing: Sealing, *, name: str, values: Mapping[st
 
 
 def decrypt(
-    cluster: Cluster, sealing: Sealing, *, name: str, encrypted: Mapping[str, str], sizes: Mapping[str, int]
+    cluster: Cluster, sealing: Sealing, *, name: str, encrypted: Mapping[str, str], sizes: Mapping[str, range]
 ) -> dict[str, bytes]:
-    """Decrypt values of one object in one request. `sizes` are those the blobs announce; an answer of another size is
+    """Decrypt values of one object in one request. `sizes` are those that the blobs allow; an answer of another size is
     an error."""
     answer = cluster.post(
         _path(sealing.namespace, sealing.key_name, "decrypt"),
@@ -55,7 +55,7 @@ def decrypt(
             values[key] = base64text.decode(text)
         except ValueError:
             raise _unexpected(f"the value of data key {key} is not base64") from None
-    if {key: len(value) for key, value in values.items()} != dict(sizes):
+    if values.keys() != sizes.keys() or any(len(value) not in sizes[key] for key, value in values.items()):
         raise _unexpected("other data keys or sizes than were sent")
     return {key: values[key] for key in encrypted}
 

@@ -43,8 +43,8 @@ def seal_with_public_key(
 
 
 def public_key_der(modulus: bytes, public_exponent: bytes) -> bytes:
-    """DER SubjectPublicKeyInfo (RFC 5280) of an RSA key, from big-endian numbers as PKCS#11 has them. Raises ValueError if
-    they are not those of a key."""
+    """DER SubjectPublicKeyInfo (RFC 5280) of an RSA key, from big-endian numbers as PKCS#11 has them. Raises ValueError
+    if they are not those of a key."""
     numbers = RSAPublicNumbers(int.from_bytes(public_exponent), int.from_bytes(modulus))
     return numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 

@@ -81,5 +81,5 @@ def _values(
             sealing,
             name=manifest.name,
             encrypted={key: blob.serialise() for key, blob in chosen.items()},
-            sizes={key: blob.plaintext_size for key, blob in chosen.items()},
+            sizes={key: blob.plaintext_sizes for key, blob in chosen.items()},
         )

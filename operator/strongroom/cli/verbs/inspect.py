@@ -19,7 +19,8 @@ from strongroom.envelope.format import Blob
 @input_option
 @format_option("table", "json")
 def inspect(filenames: tuple[str, ...], output_format: str) -> None:
-    """Show key id, key version, algorithm and plaintext size of encrypted values.
+    """Show key id, key version, algorithm and plaintext size of encrypted values. Where the padding hides the size,
+    it is the largest possible one.
 
     Reads EncryptedSecret manifests, or a single value (U1Ix…). Works offline, from the values alone: nothing is
     authenticated, so a forged value can claim anything.
@@ -49,7 +50,8 @@ class _Finding:
     def as_row(self) -> tuple[str, ...]:
         algorithm = self.blob.algorithm.name
         key = self.blob.key
-        size = str(self.blob.plaintext_size)
+        sizes = self.blob.plaintext_sizes
+        size = str(sizes[0]) if len(sizes) == 1 else f"up to {sizes[-1]}"
         return (self.subject or "-", self.data_key or "-", str(key.key_id), str(key.version), algorithm, size)
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +61,8 @@ class _Finding:
             "keyId": str(self.blob.key.key_id),
             "keyVersion": self.blob.key.version,
             "algorithm": self.blob.algorithm.name,
-            "plaintextBytes": self.blob.plaintext_size,
+            "plaintextBytes": self.blob.plaintext_sizes[-1],
+            "plaintextBytesExact": len(self.blob.plaintext_sizes) == 1,
             "authenticated": False,
         }
 
