@@ -48,6 +48,7 @@ class Reason(StrEnum):
     KEY_READY = "KeyReady"
     KEY_ADOPTED = "KeyAdopted"
     SUSPENDED = "Suspended"
+    ASYMMETRIC_KEY = "AsymmetricKey"
 
     ACCESS_DENIED = "AccessDenied"
 
@@ -102,6 +103,7 @@ _CONSEQUENCES: dict[Reason, _Consequence] = {
     Reason.KEY_READY: _Consequence(200, Healing.OBJECT),
     Reason.KEY_ADOPTED: _Consequence(200, Healing.OBJECT),
     Reason.SUSPENDED: _Consequence(409, Healing.OBJECT),
+    Reason.ASYMMETRIC_KEY: _Consequence(200, Healing.OBJECT),
     Reason.ACCESS_DENIED: _Consequence(403, Healing.PERMISSION),
     Reason.PLAINTEXT_TOO_LARGE: _Consequence(413, Healing.OBJECT),
     Reason.INVALID_ENCRYPTION_CONTEXT: _Consequence(400, Healing.OBJECT),

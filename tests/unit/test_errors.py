@@ -16,6 +16,7 @@ TABLE = {
     "KeyReady": (200, Healing.OBJECT),
     "KeyAdopted": (200, Healing.OBJECT),
     "Suspended": (409, Healing.OBJECT),
+    "AsymmetricKey": (200, Healing.OBJECT),
     "AccessDenied": (403, Healing.PERMISSION),
     "PlaintextTooLarge": (413, Healing.OBJECT),
     "InvalidEncryptionContext": (400, Healing.OBJECT),

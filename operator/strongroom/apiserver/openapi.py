@@ -53,6 +53,10 @@ def _schemas() -> dict[str, _Schema]:
                 keyId=_string("Identity of the key material, as encrypted values name it."),
                 state=_string("Which operations the key allows."),
                 currentVersion=_integer("Version that encrypts."),
+                publicKey=_string("Public key of the version that encrypts (PEM); RSA keys only."),
+                oaepHash=_string(
+                    "Hash of RSA-OAEP and of its MGF1 for sealing with the public key: sha1 or sha256; RSA keys only."
+                ),
             ),
         ),
         "KeyList": _kind(

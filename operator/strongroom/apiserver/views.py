@@ -48,6 +48,9 @@ def key(master_key: MasterKey, namespace: str) -> dict[str, Any]:
         status["keyId"] = str(master_key.key_id)
     if master_key.primary is not None:
         status["currentVersion"] = master_key.primary
+    if master_key.public_key:
+        status["publicKey"] = master_key.public_key
+        status["oaepHash"] = master_key.oaep_hash
     return {
         "apiVersion": CRYPTO_API_VERSION,
         "kind": "Key",

@@ -19,16 +19,17 @@ from strongroom.controllers.store import Store
 from strongroom.controllers.workqueue import WorkQueue
 from strongroom.errors import Healing, Reason, StrongroomError
 from strongroom.events import EventRecorder, EventType
-from strongroom.hsm.api import KeyLabel, Token
-from strongroom.kms import lifecycle
+from strongroom.hsm.api import KeyLabel, KeyMaterial, Token
+from strongroom.kms import lifecycle, pem
 from strongroom.kms.lifecycle import Generate, Publish, RecordIntent, Refuse
 from strongroom.kube import paths
 from strongroom.kube.client import ApiError, KubeClient
 from strongroom.metrics import Metrics
 from strongroom.model import conditions, masterkey
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.conditions import Condition
 from strongroom.model.ids import KeyId, KeyVersionRef, ObjectKey
-from strongroom.model.keys import KeyState, VersionState
+from strongroom.model.keys import KeySpec, KeyState, VersionState
 from strongroom.model.labels import KMS_API_VERSION, MASTER_KEY_KIND
 from strongroom.model.masterkey import MasterKey
 from strongroom.model.principal import ObjectReference
@@ -38,7 +39,6 @@ _log = logging.getLogger(__name__)
 _MAX_STEPS: Final = 5
 """Intent, generation, publication, and a look between them; more means that something else writes too."""
 _SLOW_RETRY_SECONDS: Final = 300.0
-_ALGORITHM_NAME: Final = "AES_256_GCM"
 
 
 class MasterKeyReconciler:
@@ -129,12 +129,12 @@ class MasterKeyReconciler:
         queue_key = ObjectKey("", key.name)
         try:
             token = self._token(key)
-            step = lifecycle.plan(key, await token.find_all(), self._cluster)
+            step = lifecycle.plan(key, await token.find_all(), self._cluster, token.algorithm)
             match step:
                 case RecordIntent():
                     return await self._record_intent(key)
-                case Generate(ref):
-                    await self._generate(key, token, ref)
+                case Generate(ref, spec):
+                    await self._generate(key, token, ref, spec)
                     return True
                 case Publish():
                     await self._accept(key, token, step)
@@ -185,10 +185,10 @@ class MasterKeyReconciler:
         )
         return True
 
-    async def _generate(self, key: MasterKey, token: Token, ref: KeyVersionRef) -> None:
+    async def _generate(self, key: MasterKey, token: Token, ref: KeyVersionRef, spec: KeySpec) -> None:
         entry = self._entry(EventName.CREATE_KEY, key, ref)
         try:
-            await token.generate(ref, KeyLabel(self._cluster, key.name, ref.version, _now()))
+            await token.generate(ref, KeyLabel(self._cluster, key.name, ref.version, _now()), spec)
         except StrongroomError as error:
             self._journal.refusal(entry, error)
             raise
@@ -211,21 +211,26 @@ class MasterKeyReconciler:
 
     async def _publish(self, key: MasterKey, token: Token, step: Publish) -> None:
         info = await token.info()
-        newest = step.materials[-1].ref.version
+        current = step.materials[-1]
+        newest = current.ref.version
+        algorithms = [_algorithm(key, token, material) for material in step.materials]
         versions = [
             {
                 "version": material.ref.version,
-                "state": (VersionState.PRIMARY if material.ref.version == newest else VersionState.DECRYPT_ONLY).value,
+                "state": (VersionState.PRIMARY if material is current else VersionState.DECRYPT_ONLY).value,
                 "createdAt": _created_at(key, material.ref, material.label),
-                "algorithm": _ALGORITHM_NAME,
+                "algorithm": algorithm.name,
             }
-            for material in step.materials
+            for material, algorithm in zip(step.materials, algorithms, strict=True)
         ]
+        oaep_hash = algorithms[-1].oaep_hash
         fields = {
             "keyId": str(step.key_id),
             "state": (key.spec_state or KeyState.CREATING).value,
             "currentVersion": newest,
             "versions": versions,
+            "publicKey": pem.public_key(current.public_key) if oaep_hash else None,
+            "oaepHash": oaep_hash.value if oaep_hash else None,
             "shared": True if step.shared else None,
             "hsm": {
                 "name": key.hsm,
@@ -267,6 +272,8 @@ class MasterKeyReconciler:
     async def _write(
         self, key: MasterKey, fields: Mapping[str, Any], new: list[Condition], *, resource_version: str = ""
     ) -> bool:
+        if key.known_spec is not None and key.known_spec.asymmetric:
+            new = [*new, conditions.unauthenticated_sealing(key.generation)]
         written = await self._status.write(
             MASTER_KEY_KIND,
             paths.master_key(key.name),
@@ -293,6 +300,13 @@ class MasterKeyReconciler:
 def _decisive(key: MasterKey) -> tuple[object, ...]:
     """What of a key decides about operations."""
     return key.uid, key.hsm, key.key_spec, key.spec_state, key.key_id, key.versions
+
+
+def _algorithm(key: MasterKey, token: Token, material: KeyMaterial) -> Algorithm:
+    """What was published first stays: values were encrypted with it, whatever the token's profile says now."""
+    algorithm = key.algorithm(material.ref.version) or token.algorithm(material.spec)
+    assert algorithm is not None  # the plan refuses new versions that the token cannot have
+    return algorithm
 
 
 def _created_at(key: MasterKey, ref: KeyVersionRef, label: KeyLabel | None) -> str:

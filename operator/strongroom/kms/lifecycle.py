@@ -5,12 +5,14 @@ PKCS#11 has no create-if-absent, and tokens store twins without a word. So there
 in status before it generates, and trusts a version only after the token shows exactly one match.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm.api import KeyMaterial
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.model.keys import KeySpec
 from strongroom.model.masterkey import MasterKey
 
 
@@ -24,6 +26,7 @@ class Generate:
     """The intent stands and the token holds nothing of it: generate."""
 
     ref: KeyVersionRef
+    spec: KeySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,33 @@ Step = RecordIntent | Generate | Publish | Refuse
 _FIRST = KeyVersion(1)
 
 
-def plan(key: MasterKey, materials: Sequence[KeyMaterial], cluster: str) -> Step:
-    """The next step. `materials` is all the token holds of ours, `cluster` this cluster's mark."""
-    if not key.supported:
+def plan(
+    key: MasterKey,
+    materials: Sequence[KeyMaterial],
+    cluster: str,
+    algorithm_of: Callable[[KeySpec], Algorithm | None],
+) -> Step:
+    """The next step. `materials` is all the token holds of ours, `cluster` this cluster's mark, `algorithm_of` what
+    the token can: the algorithm of new keys of a kind, or None."""
+    spec = key.known_spec
+    if spec is None or not key.supported:
         return _refuse(
             Reason.UNSUPPORTED_FORMAT,
             f"spec.keySpec {key.key_spec!r} or spec.state is unknown to this version of the operator",
-            "Use AES_256 and Enabled, Disabled or Archived, or upgrade the operator",
+            f"Use {', '.join(KeySpec)} and Enabled, Disabled or Archived, or upgrade the operator",
         )
+    step = _step(key, spec, materials, cluster)
+    if isinstance(step, Refuse):
+        return step
+    return _misfit(key, spec, step) or _beyond(key, spec, step, algorithm_of) or step
+
+
+def _step(key: MasterKey, spec: KeySpec, materials: Sequence[KeyMaterial], cluster: str) -> Step:
+    """What follows from ids and labels alone."""
     if key.key_id is not None:
         return _known(key, key.key_id, materials, cluster)
     if key.pending is not None:
-        return _pending(KeyVersionRef(key.pending.key_id, key.pending.version), materials)
+        return _pending(KeyVersionRef(key.pending.key_id, key.pending.version), spec, materials)
     if key.requested_key_id is not None:
         return _requested(key, key.requested_key_id, materials, cluster)
     return _by_label(key, materials, cluster)
@@ -87,12 +105,12 @@ def _known(key: MasterKey, key_id: KeyId, materials: Sequence[KeyMaterial], clus
     return Publish(key_id, found, shared=key.shared, adopted=False)
 
 
-def _pending(ref: KeyVersionRef, materials: Sequence[KeyMaterial]) -> Step:
+def _pending(ref: KeyVersionRef, spec: KeySpec, materials: Sequence[KeyMaterial]) -> Step:
     """The intent is recorded; a crash may have come before or after the token did its part."""
     found = tuple(material for material in materials if material.ref == ref)
     if conflict := _twins(found):
         return conflict
-    return Publish(ref.key_id, found, shared=False, adopted=False) if found else Generate(ref)
+    return Publish(ref.key_id, found, shared=False, adopted=False) if found else Generate(ref, spec)
 
 
 def _requested(key: MasterKey, key_id: KeyId, materials: Sequence[KeyMaterial], cluster: str) -> Step:
@@ -124,6 +142,44 @@ def _by_label(key: MasterKey, materials: Sequence[KeyMaterial], cluster: str) ->
             "Set spec.keyId to use it, or choose another name",
         )
     return RecordIntent()
+
+
+def _misfit(key: MasterKey, spec: KeySpec, step: Step) -> Refuse | None:
+    """Material of another kind than the spec says, or published with an algorithm that we do not know."""
+    if not isinstance(step, Publish):
+        return None
+    for material in step.materials:
+        if material.spec is not spec:
+            return _refuse(
+                Reason.INVALID_KEY_USAGE,
+                f"the token holds version {material.ref.version} of key id {step.key_id} as {material.spec.value}, but "
+                f"spec.keySpec is {spec.value}",
+                f"Create a CustomerMasterKey of keySpec {material.spec.value} for it, or correct spec.keyId",
+            )
+    for entry in key.versions:
+        if entry.algorithm is None:
+            return _refuse(
+                Reason.UNSUPPORTED_FORMAT,
+                f"status.versions names an algorithm for version {entry.version} that this version of the operator "
+                f"does not know for {spec.value}",
+                "Upgrade the operator to the version that wrote it",
+            )
+    return None
+
+
+def _beyond(
+    key: MasterKey, spec: KeySpec, step: Step, algorithm_of: Callable[[KeySpec], Algorithm | None]
+) -> Refuse | None:
+    """New versions of a kind of key that the token does not have. What is published stays as it is."""
+    old = isinstance(step, Publish) and all(key.has_version(material.ref.version) for material in step.materials)
+    if old or algorithm_of(spec) is not None:
+        return None
+    return _refuse(
+        Reason.INVALID_KEY_USAGE,
+        f"HSM {key.hsm!r} has no keys of spec.keySpec {spec.value}, by its profile",
+        "Choose another keySpec or HSM; or, if the HSM does have them, correct its `profile` or `profileChanges` in "
+        "the operator's configuration",
+    )
 
 
 def _is_own(key: MasterKey, material: KeyMaterial, cluster: str) -> bool:

@@ -6,6 +6,7 @@ Authorisation and the audit record happen inside, so that no caller can forget t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn
 
 from strongroom.audit.journal import Journal
@@ -13,21 +14,24 @@ from strongroom.audit.record import Entry, EventName, Value
 from strongroom.authz import Authorizer
 from strongroom.envelope import format as envelope
 from strongroom.envelope.aad import additional_data
-from strongroom.envelope.format import Algorithm, Blob
-from strongroom.errors import PlaintextTooLarge, Reason, StrongroomError
-from strongroom.hsm.api import OpenItem, SealItem, Token
+from strongroom.envelope.format import Blob
+from strongroom.envelope.sealing import seal_with_public_key
+from strongroom.errors import InvalidCiphertext, PlaintextTooLarge, Reason, StrongroomError
+from strongroom.hsm.api import OpenItem, SealItem, Share, Token
 from strongroom.kms.keyreader import API_MAX_AGE_SECONDS, RECONCILER_MAX_AGE_SECONDS, KeyReader
 from strongroom.kms.ledger import Ledger
 from strongroom.model import keys
+from strongroom.model.algorithms import Algorithm, modulus_bytes
 from strongroom.model.binding import Binding, Scope
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
-from strongroom.model.keys import KeyState, Operation
+from strongroom.model.keys import KeySpec, KeyState, Operation
 from strongroom.model.masterkey import MasterKey
 from strongroom.model.plaintext import Plaintext
 from strongroom.model.principal import Caller, Permission
 
-_ALGORITHM: Final = Algorithm.AES_256_GCM
-"""The algorithm of every version of an AES_256 key."""
+_API: Final = (API_MAX_AGE_SECONDS, Share.API)
+_RECONCILER: Final = (RECONCILER_MAX_AGE_SECONDS, Share.RECONCILE)
+"""How old a key may be, and whose part of the token's sessions is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +99,15 @@ class CryptoService:
     ) -> Encrypted:
         """Encrypt under the key's primary version.
 
-        1. Check sizes.  2. Ask for permission.  3. Read the key, check its state.  4. Account for it in the ledger.
-        5. Bind and encrypt in the token.  6. Write the audit record.  7. Release the blobs.
+        1. Check sizes.  2. Ask for permission.  3. Read the key, check its state.  4. Account for it in the ledger, if
+        the key itself encrypts: a public key wraps a fresh key for each value.  5. Bind and encrypt: in the token, or
+        here with the public key that the token holds.  6. Write the audit record.  7. Release the blobs.
         """
         entry = _entry(EventName.ENCRYPT, caller, key_name, [item.binding for item in items], dry_run)
         entry.values = [Value(item.binding.data_key, len(item.plaintext)) for item in items]
         try:
             # (1)
-            for item in items:
-                if len(item.plaintext) > self._max_plaintext_bytes:
-                    raise PlaintextTooLarge(where=item.where, size=len(item.plaintext), limit=self._max_plaintext_bytes)
+            self._check_sizes(items, [item.plaintext for item in items])
             # (2)
             await self._authorize(entry, caller, key_name, [item.binding for item in items])
             # (3)
@@ -112,14 +115,18 @@ class CryptoService:
             assert key.key_id is not None
             assert key.primary is not None
             version = key.version_ref(key.primary)
+            algorithm = _algorithm(key, version.version)
             entry.key_versions = [version.version]
             blobs: list[str] = []
             if not dry_run:
                 token = self._token(key)
-                # (4)
-                await self._ledger.take(version, len(items))
-                # (5)
-                blobs = await _seal(token, version, items)
+                if algorithm.oaep_hash is None:
+                    # (4)
+                    await self._ledger.take(version, len(items))
+                    # (5)
+                    blobs = await _seal(token, version, algorithm, items)
+                else:
+                    blobs = await _seal_with_public_key(token, version, algorithm, items)
             # (6)
             self._journal.success(entry)
         except BaseException as error:
@@ -134,8 +141,8 @@ class CryptoService:
         """Decrypt with the versions that the blobs name.
 
         1. Parse every blob, check sizes.  2. Ask for permission.  3. Read the key, check its state.  4. Check that
-        every blob is of this key, a known version and that version's algorithm.  5. Open them in the token.
-        6. Write the audit record.  7. Release the plaintexts.
+        every blob is of this key, a known version and that version's algorithm.  5. Open them in the token, and check
+        the sizes that only the plaintexts tell.  6. Write the audit record.  7. Release the plaintexts.
         """
         entry = _entry(EventName.DECRYPT, caller, key_name, [item.binding for item in items], dry_run)
         plaintexts: list[Plaintext] = []
@@ -144,13 +151,13 @@ class CryptoService:
             entry.values = [Value(item.binding.data_key, -1) for item in items]
             blobs = [envelope.parse(item.text, where=item.where, limit=self._max_plaintext_bytes) for item in items]
             entry.values = [
-                Value(item.binding.data_key, blob.plaintext_size) for item, blob in zip(items, blobs, strict=True)
+                Value(item.binding.data_key, blob.plaintext_sizes[-1]) for item, blob in zip(items, blobs, strict=True)
             ]
             # (2)
             await self._authorize(entry, caller, key_name, [item.binding for item in items])
             # (3)
             reconciling = caller.permission is Permission.USE
-            max_age = RECONCILER_MAX_AGE_SECONDS if reconciling else API_MAX_AGE_SECONDS
+            max_age, share = _RECONCILER if reconciling else _API
             key = await self._usable_key(entry, key_name, Operation.DECRYPT, max_age)
             # (4)
             for item, blob in zip(items, blobs, strict=True):
@@ -159,7 +166,12 @@ class CryptoService:
             entry.key_versions = versions
             # (5)
             if not dry_run:
-                plaintexts = await _open(self._token(key), items, blobs)
+                plaintexts = await _open(self._token(key), share, items, blobs)
+                entry.values = [
+                    Value(item.binding.data_key, len(plaintext))
+                    for item, plaintext in zip(items, plaintexts, strict=True)
+                ]
+                self._check_sizes(items, plaintexts)
             # (6)
             self._journal.success(entry)
         except BaseException as error:
@@ -173,6 +185,11 @@ class CryptoService:
     def record_refusal(self, caller: Caller, key_name: str, error: StrongroomError) -> None:
         """Audit a decryption that is refused before it comes here, because the object that asks for it is wrong."""
         self._journal.refusal(Entry(EventName.DECRYPT, caller, key_name=key_name), error)
+
+    def _check_sizes(self, items: Sequence[EncryptItem | DecryptItem], plaintexts: Sequence[Plaintext]) -> None:
+        for item, plaintext in zip(items, plaintexts, strict=True):
+            if len(plaintext) > self._max_plaintext_bytes:
+                raise PlaintextTooLarge(where=item.where, size=len(plaintext), limit=self._max_plaintext_bytes)
 
     async def _authorize(self, entry: Entry, caller: Caller, key_name: str, bindings: Sequence[Binding]) -> None:
         """The reconciler's permission is the namespace's, whatever the scope; who calls the API with scope Cluster
@@ -252,38 +269,88 @@ def _check_key(key: MasterKey, blob: Blob, where: str) -> None:
             f"{where} was encrypted under version {blob.key.version} of {key.name!r}, which does not exist",
             hint="Encrypt it again",
         )
-    if blob.algorithm is not _ALGORITHM:
+    algorithm = _algorithm(key, blob.key.version)
+    if blob.algorithm is not algorithm:
         raise StrongroomError(
-            Reason.UNSUPPORTED_FORMAT, f"{where} uses {blob.algorithm.name}, not the algorithm of {key.name!r}"
+            Reason.UNSUPPORTED_FORMAT,
+            f"{where} uses {blob.algorithm.name}, but version {blob.key.version} of {key.name!r} uses {algorithm.name}",
+            hint="Encrypt it again",
         )
+    if blob.wrapped_key and len(blob.wrapped_key) != modulus_bytes(KeySpec(key.key_spec)):
+        raise InvalidCiphertext(where=where)
 
 
-async def _seal(token: Token, version: KeyVersionRef, items: Sequence[EncryptItem]) -> list[str]:
-    header = envelope.pack_header(_ALGORITHM, version)
-    sealed = await token.seal(
-        version, [SealItem(item.plaintext, additional_data(header, item.binding)) for item in items]
-    )
-    return [Blob(_ALGORITHM, version, value.nonce, value.body).serialise() for value in sealed]
+def _algorithm(key: MasterKey, version: KeyVersion) -> Algorithm:
+    """The algorithm that was published for this version; never what a blob says."""
+    algorithm = key.algorithm(version)
+    if algorithm is None:
+        raise StrongroomError(
+            Reason.UNSUPPORTED_FORMAT,
+            f"version {version} of {key.name!r} has an algorithm that this version of the operator does not know",
+            hint="Upgrade the operator to the version that created the key",
+        )
+    return algorithm
 
 
-async def _open(token: Token, items: Sequence[DecryptItem], blobs: Sequence[Blob]) -> list[Plaintext]:
+async def _seal(token: Token, version: KeyVersionRef, algorithm: Algorithm, items: Sequence[EncryptItem]) -> list[str]:
+    header = envelope.pack_header(algorithm, version)
+    requests = [SealItem(item.plaintext, additional_data(header, item.binding)) for item in items]
+    sealed = await token.seal(version, algorithm, requests, share=Share.API)
+    return [Blob(algorithm, version, value.nonce, value.body).serialise() for value in sealed]
+
+
+async def _seal_with_public_key(
+    token: Token, version: KeyVersionRef, algorithm: Algorithm, items: Sequence[EncryptItem]
+) -> list[str]:
+    """The public key comes from the token: one in status could be of whoever can write status."""
+    public_key = await token.public_key(version)
+    blobs = []
+    for item in items:
+        aad_of = partial(_additional_data, algorithm, version, item.binding)
+        wrapped_key, nonce, body = seal_with_public_key(public_key, algorithm, item.plaintext.reveal(), aad_of)
+        blobs.append(Blob(algorithm, version, nonce, body, wrapped_key).serialise())
+    return blobs
+
+
+def _additional_data(algorithm: Algorithm, version: KeyVersionRef, binding: Binding, wrapped_key: bytes) -> bytes:
+    return additional_data(envelope.pack_header(algorithm, version, wrapped_key), binding)
+
+
+async def _open(token: Token, share: Share, items: Sequence[DecryptItem], blobs: Sequence[Blob]) -> list[Plaintext]:
     """One round trip for each key version among the blobs; what was opened before a failure is wiped."""
     opened: dict[int, Plaintext] = {}
     try:
         for version in sorted({blob.key.version for blob in blobs}):
             positions = [position for position, blob in enumerate(blobs) if blob.key.version == version]
-            requests = [
-                OpenItem(
-                    nonce=blobs[position].nonce,
-                    body=blobs[position].body,
-                    aad=additional_data(blobs[position].header, items[position].binding),
-                    where=items[position].where,
-                )
-                for position in positions
-            ]
-            opened.update(zip(positions, await token.open(blobs[positions[0]].key, requests), strict=True))
+            requests = [_to_open(items[position], blobs[position]) for position in positions]
+            first = blobs[positions[0]]
+            plaintexts = await _open_uniformly(token, first.key, first.algorithm, requests, share)
+            opened.update(zip(positions, plaintexts, strict=True))
     except BaseException:
         for plaintext in opened.values():
             plaintext.wipe()
         raise
     return [opened[position] for position in range(len(items))]
+
+
+def _to_open(item: DecryptItem, blob: Blob) -> OpenItem:
+    return OpenItem(
+        nonce=blob.nonce,
+        body=blob.body,
+        aad=additional_data(blob.header, item.binding),
+        where=item.where,
+        wrapped_key=blob.wrapped_key,
+    )
+
+
+async def _open_uniformly(
+    token: Token, version: KeyVersionRef, algorithm: Algorithm, requests: Sequence[OpenItem], share: Share
+) -> list[Plaintext]:
+    """Under RSA the return code would tell whether the padding of the wrapped key or the tag was wrong (Manger's
+    attack), so not even the audit log gets it."""
+    try:
+        return await token.open(version, algorithm, requests, share=share)
+    except InvalidCiphertext as error:
+        if algorithm.oaep_hash is not None:
+            error.ckr = ""
+        raise

@@ -19,6 +19,8 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
     """Present while only a change by someone can help: kstatus Failed."""
     SUSPENDED = "Suspended"
+    UNAUTHENTICATED_SEALING = "UnauthenticatedSealing"
+    """Present on keys whose values anyone can make. A property, not a failure: kstatus does not look at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,15 @@ def merge(old: Iterable[Mapping[str, Any]], new: Iterable[Condition], now: str) 
 def ready(reason: Reason, message: str, generation: int) -> list[Condition]:
     """The conditions of an object that is as asked."""
     return [Condition(ConditionType.READY, True, reason, message, generation)]
+
+
+def unauthenticated_sealing(generation: int) -> Condition:
+    """What holds of every key with a public half, ready or not."""
+    message = (
+        "anyone who has the public key can seal values, without permission and without a record; who may apply "
+        "EncryptedSecrets, and use of the key, decide what becomes a Secret"
+    )
+    return Condition(ConditionType.UNAUTHENTICATED_SEALING, True, Reason.ASYMMETRIC_KEY, message, generation)
 
 
 def not_ready(reason: Reason, message: str, generation: int, *, stalled: bool | None = None) -> list[Condition]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef, ObjectKey
 from strongroom.model.keys import KeySpec, KeyState, VersionState
 
@@ -18,6 +19,9 @@ class VersionStatus:
     version: KeyVersion
     state: VersionState
     created_at: datetime
+    algorithm: Algorithm | None
+    """Of values under this version; it stays, whatever becomes of the token's profile. None: one that this version of
+    the operator does not know, or that does not fit the key's spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class MasterKey:
     versions: tuple[VersionStatus, ...]
     pending: PendingVersion | None
     shared: bool
+    public_key: str
+    """PEM, as published; empty unless the key is of RSA. For showing: who seals with it asks the token."""
+    oaep_hash: str
+    """What to seal with, published beside the public key."""
     status: Mapping[str, Any]
     """The status as it stands, to write only what differs."""
 
@@ -71,13 +79,22 @@ class MasterKey:
         return next((entry.version for entry in self.versions if entry.state is VersionState.PRIMARY), None)
 
     @property
+    def known_spec(self) -> KeySpec | None:
+        """`key_spec`, if this operator knows it."""
+        return _known_spec(self.key_spec)
+
+    @property
     def supported(self) -> bool:
         """Whether this operator knows what the spec asks for."""
-        return self.key_spec in KeySpec.__members__.values() and self.spec_state is not None
+        return self.known_spec is not None and self.spec_state is not None
 
     def has_version(self, version: KeyVersion) -> bool:
         """Whether blobs of this version can be decrypted."""
         return any(entry.version == version for entry in self.versions)
+
+    def algorithm(self, version: KeyVersion) -> Algorithm | None:
+        """Algorithm of values under this version; None: unknown."""
+        return next((entry.algorithm for entry in self.versions if entry.version == version), None)
 
     def version_ref(self, version: KeyVersion) -> KeyVersionRef:
         """Name of one version's material. The key must have an id."""
@@ -100,9 +117,11 @@ def parse(body: Mapping[str, Any]) -> MasterKey:
         spec_state=KeyState(spec["state"]) if spec["state"] in KeyState.__members__.values() else None,
         requested_key_id=_key_id(spec.get("keyId")),
         key_id=_key_id(status.get("keyId")),
-        versions=tuple(filter(None, map(_version, status.get("versions") or ()))),
+        versions=tuple(filter(None, (_version(entry, spec["keySpec"]) for entry in status.get("versions") or ()))),
         pending=_pending(status.get("pendingVersion") or {}),
         shared=bool(status.get("shared")),
+        public_key=str(status.get("publicKey") or ""),
+        oaep_hash=str(status.get("oaepHash") or ""),
         status=status,
     )
 
@@ -114,12 +133,25 @@ def _key_id(text: str | None) -> KeyId | None:
         return None
 
 
-def _version(entry: Mapping[str, Any]) -> VersionStatus | None:
+def _known_spec(text: str) -> KeySpec | None:
+    return KeySpec(text) if text in KeySpec.__members__.values() else None
+
+
+def _version(entry: Mapping[str, Any], key_spec: str) -> VersionStatus | None:
     try:
         created_at = datetime.fromisoformat(entry["createdAt"])
-        return VersionStatus(KeyVersion(entry["version"]), VersionState(entry["state"]), created_at)
+        algorithm = _algorithm(entry.get("algorithm"), _known_spec(key_spec))
+        return VersionStatus(KeyVersion(entry["version"]), VersionState(entry["state"]), created_at, algorithm)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _algorithm(name: object, spec: KeySpec | None) -> Algorithm | None:
+    """The first releases knew one algorithm, and some statuses of theirs do not name it."""
+    algorithm = Algorithm.__members__.get(name) if isinstance(name, str) else Algorithm.AES_256_GCM
+    if algorithm is None or spec is None or (algorithm.oaep_hash is not None) is not spec.asymmetric:
+        return None
+    return algorithm
 
 
 def _pending(entry: Mapping[str, Any]) -> PendingVersion | None:

@@ -10,6 +10,7 @@ import click
 from strongroom.cli import exits, keysapi, names, namespace, output, table, yamltext
 from strongroom.cli.cluster import Cluster
 from strongroom.cli.options import ClusterOptions, cluster_options, format_option
+from strongroom.cli.printable import printable
 from strongroom.cli.yamltext import Indentation
 from strongroom.model.labels import CRYPTO_API_VERSION
 
@@ -56,7 +57,7 @@ def list_keys(ctx: click.Context, output_format: str) -> None:
 @cluster_options
 @click.pass_context
 def show_key(ctx: click.Context, name: str, output_format: str) -> None:
-    """Show one key: state, current version, id.
+    """Show one key: state, current version, id; of an RSA key also what it takes to seal without the server.
 
     \b
     Example:
@@ -67,13 +68,24 @@ def show_key(ctx: click.Context, name: str, output_format: str) -> None:
     names.check_key_name(name)
     chosen, _ = namespace.of_command(options, cluster)
     key = keysapi.get_key(cluster, chosen, name)
-    output.write(table.render(_HEADER, [_row(key)]) if output_format == "table" else _structured(key, output_format))
+    if output_format != "table":
+        output.write(_structured(key, output_format))
+        return
+    output.write(table.render(_HEADER, [_row(key)]) + _sealing(key.get("status") or {}))
 
 
 def _row(key: Mapping[str, Any]) -> tuple[str, ...]:
     metadata, spec, status = (key.get(part) or {} for part in ("metadata", "spec", "status"))
     fields = (metadata.get("name"), status.get("state"), spec.get("keySpec"), status.get("currentVersion"))
     return tuple(str(field or "-") for field in (*fields, status.get("keyId")))
+
+
+def _sealing(status: Mapping[str, Any]) -> str:
+    """What an RSA key publishes; empty for others."""
+    if not status.get("publicKey"):
+        return ""
+    lines = [f"RSA-OAEP with {status.get('oaepHash')}", *str(status["publicKey"]).splitlines()]
+    return "\n" + "".join(printable(line) + "\n" for line in lines)
 
 
 def _structured(value: Mapping[str, Any], output_format: str) -> str:
