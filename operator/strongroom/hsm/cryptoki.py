@@ -8,7 +8,7 @@ those of PKCS#11 2.40 with errata 1 (pkcs11t.h, pkcs11f.h).
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from strongroom.hsm import ckr
@@ -73,6 +73,9 @@ CKM_AES_KEY_WRAP_KWP = 0x210B
 CKG_MGF1_SHA1 = 1
 CKG_MGF1_SHA256 = 2
 CKZ_DATA_SPECIFIED = 1
+
+MAX_ATTRIBUTE_BYTES = 512
+"""Room for each attribute that is read: a modulus of 4096 bits, a label."""
 
 ulong = ctypes.c_ulong
 pointer = ctypes.c_void_p
@@ -307,7 +310,7 @@ def check(code: int) -> None:
 
 
 class KeyHandles(NamedTuple):
-    """Handles of one key version, good in every session of the process."""
+    """Handles of one key version, as one session knows them."""
 
     main: int
     """AES key, or RSA private key."""
@@ -353,17 +356,28 @@ class CryptokiSession:
             if error.code != ckr.CKR_OPERATION_NOT_INITIALIZED:  # ended by the failure that brought us here
                 raise
 
-    def read(self, key: int, attribute: int, size: int) -> bytes | None:
-        """One attribute that is no secret, of at most `size` bytes; None if the token has none such or will not say."""
-        buffer = ctypes.create_string_buffer(size)
-        template = Attribute(attribute, ctypes.addressof(buffer), size)
+    def read(self, key: int, *attributes: int) -> list[bytes]:
+        """Attributes that are no secrets, in one call; empty where the token has none such, will not say, or has more
+        than any of ours can be."""
+        buffers = [ctypes.create_string_buffer(MAX_ATTRIBUTE_BYTES) for _ in attributes]
+        template = (Attribute * len(buffers))(
+            *(
+                Attribute(kind, ctypes.addressof(buffer), MAX_ATTRIBUTE_BYTES)
+                for kind, buffer in zip(attributes, buffers, strict=True)
+            )
+        )
         try:
-            self.functions.C_GetAttributeValue(self.handle, key, ctypes.byref(template), 1)
+            self.functions.C_GetAttributeValue(self.handle, key, template, len(buffers))
         except CkrError as error:
-            if error.code in _NOT_TO_BE_READ:
-                return None
-            raise
-        return buffer.raw[: template.length] if template.length <= size else None
+            if error.code not in _NOT_TO_BE_READ:
+                raise
+            if len(attributes) == 1:
+                return [b""]
+            return [self.read(key, each)[0] for each in attributes]  # not every token has read the others
+        return [
+            buffer.raw[: read.length] if read.length <= MAX_ATTRIBUTE_BYTES else b""
+            for buffer, read in zip(buffers, template, strict=True)
+        ]
 
     def generate_key(self, mechanism: int, attributes: Mapping[int, AttributeValue]) -> int:
         """C_GenerateKey; the handle."""
@@ -385,7 +399,9 @@ class CryptokiSession:
         )
         return handles[0], handles[1]
 
-    def unwrap_key(self, mechanism: Mechanism, key: int, wrapped: bytes, attributes: Mapping[int, AttributeValue]) -> int:
+    def unwrap_key(
+        self, mechanism: Mechanism, key: int, wrapped: bytes, attributes: Mapping[int, AttributeValue]
+    ) -> int:
         """C_UnwrapKey; the handle."""
         template, unwrapped = Template(attributes), ulong()
         self.functions.C_UnwrapKey(
@@ -400,18 +416,14 @@ class CryptokiSession:
 
     @contextmanager
     def temporary(self, key: int) -> Iterator[int]:
-        """A session key that is destroyed at the end of a `with` block; a failure to do so is lost in the block's own."""
+        """A session key that is destroyed at the end of a `with` block."""
         try:
             yield key
         except BaseException:
-            try:
+            with suppress(CkrError):  # what went wrong first says more; the key dies with the session
                 self.destroy(key)
-            except CkrError:
-                pass  # what went wrong first says more; the key dies with the session
             raise
         self.destroy(key)
 
 
-_NOT_TO_BE_READ = frozenset(
-    {ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_ATTRIBUTE_SENSITIVE, ckr.CKR_BUFFER_TOO_SMALL}
-)
+_NOT_TO_BE_READ = frozenset({ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_ATTRIBUTE_SENSITIVE, ckr.CKR_BUFFER_TOO_SMALL})

@@ -1,251 +1,261 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Key objects in the token: finding them, generating them, and proving how they behave.
+"""Key objects in the token: finding and generating them.
 
-Searches name class or id, never nothing: some tokens list hundreds of objects of their own for an empty template.
+    AES-GCM       one AES key
+    AES-CBC+HMAC  an AES key and a generic secret; the AES key is made last, so where it is the other is, too
+    RSA           a private and a public key
+
+Searches name a class or an id, never nothing: some tokens list hundreds of objects of their own for an empty template.
 """
 
-import ctypes
-from collections.abc import Mapping
-
-from pkcs11 import Attribute as Cka
-from pkcs11 import KeyType, MechanismFlag, ObjectClass
-from pkcs11.attributes import AttributeMapper
-from pkcs11.exceptions import PKCS11Error
-from pkcs11.types import Object, Session
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from strongroom.hsm import ckr, wire
-from strongroom.hsm.aead import AesGcm
-from strongroom.hsm.canary import PROBE, PROBE_AAD, seal_probe
 from strongroom.hsm.ckr import CkrClass
-from strongroom.hsm.label import parse_id
-from strongroom.hsm.module import Attribute, CkrError, Mechanism, OpenToken, Outcome, handle_of
+from strongroom.hsm.cryptoki import (
+    CKA_CLASS,
+    CKA_DECRYPT,
+    CKA_DERIVE,
+    CKA_ENCRYPT,
+    CKA_EXTRACTABLE,
+    CKA_ID,
+    CKA_KEY_TYPE,
+    CKA_LABEL,
+    CKA_MODIFIABLE,
+    CKA_MODULUS,
+    CKA_MODULUS_BITS,
+    CKA_NEVER_EXTRACTABLE,
+    CKA_PRIVATE,
+    CKA_PUBLIC_EXPONENT,
+    CKA_SENSITIVE,
+    CKA_SIGN,
+    CKA_TOKEN,
+    CKA_UNWRAP,
+    CKA_VALUE_LEN,
+    CKA_VERIFY,
+    CKA_WRAP,
+    CKK_AES,
+    CKK_GENERIC_SECRET,
+    CKK_RSA,
+    CKK_SHA256_HMAC,
+    CKM_AES_KEY_GEN,
+    CKM_GENERIC_SECRET_KEY_GEN,
+    CKM_RSA_PKCS_KEY_PAIR_GEN,
+    CKO_PRIVATE_KEY,
+    CKO_PUBLIC_KEY,
+    CKO_SECRET_KEY,
+    AttributeValue,
+    CkrError,
+    CryptokiSession,
+    KeyHandles,
+)
+from strongroom.hsm.label import KeyLabel, pack_compact, parse_compact, parse_id
+from strongroom.hsm.module import OpenToken
+from strongroom.hsm.outcome import Outcome
+from strongroom.model.algorithms import modulus_bytes
+from strongroom.model.keys import KeySpec
+from strongroom.profiles import Aead, KeyTemplate, Marking
 
 AES_KEY_BYTES = 32
+_HMAC_KEY_BYTES = 32
+_PUBLIC_EXPONENT = (65537).to_bytes(3)
+"""NIST SP 800-56B section 6.2 allows others; every token takes this one."""
 _CREATION_ATTEMPTS = 3
+"""SoftHSM 2.6.1 fails on some creations while other processes create, too (upstream issues 573, 576)."""
 
-_CKM_AES_CBC_PAD = 0x1085
-_WRAP_MECHANISMS = (0x2109, 0x210A, 0x210B, _CKM_AES_CBC_PAD)
-"""CKM_AES_KEY_WRAP, CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP, and the one meant for data that wraps as well."""
-_CKA_VALUE = 0x11
-_MUST_BE_FALSE = (Cka.EXTRACTABLE, Cka.WRAP, Cka.UNWRAP, Cka.DERIVE, Cka.SIGN)
-"""A key that also wraps or unwraps can be used to carry others, or itself, out of the token."""
-_UNUSABLE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE, CkrClass.HANDLE})
-"""What is no refusal: the token did not get as far as refusing."""
+_Attributes = Mapping[int, AttributeValue]
+_AES: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_AES}
+_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_GENERIC_SECRET}
+_TYPED_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_SHA256_HMAC}
+_RSA_PRIVATE: _Attributes = {CKA_CLASS: CKO_PRIVATE_KEY, CKA_KEY_TYPE: CKK_RSA}
+_RSA_PUBLIC: _Attributes = {CKA_CLASS: CKO_PUBLIC_KEY, CKA_KEY_TYPE: CKK_RSA}
 
-_AES_KEYS = {Cka.CLASS: ObjectClass.SECRET_KEY, Cka.KEY_TYPE: KeyType.AES}
+_KEPT_INSIDE: _Attributes = {
+    CKA_TOKEN: True,
+    CKA_PRIVATE: True,
+    CKA_SENSITIVE: True,
+    CKA_EXTRACTABLE: False,
+    CKA_MODIFIABLE: False,
+}
+# Only attributes that every vendor knows for that kind of key: some refuse a template with any other.
+_ENCRYPTS_ONLY: _Attributes = {
+    CKA_ENCRYPT: True,
+    CKA_DECRYPT: True,
+    CKA_WRAP: False,
+    CKA_UNWRAP: False,
+    CKA_DERIVE: False,
+    CKA_SIGN: False,
+    CKA_VERIFY: False,
+}
+_SIGNS_ONLY: _Attributes = {CKA_SIGN: True, CKA_VERIFY: True, CKA_DERIVE: False}
+_NO_OTHER_USE: _Attributes = {CKA_ENCRYPT: False, CKA_DECRYPT: False, CKA_WRAP: False, CKA_UNWRAP: False}
+_UNWRAPS_ONLY: _Attributes = {CKA_UNWRAP: True, CKA_DECRYPT: False, CKA_SIGN: False, CKA_DERIVE: False}
+_CKA_KMS_ALGORITHM = 0x8001E101
+_KMS_AES_256_GCM = 19
+"""Of Google's library (kmsp11.h): the kind of key, and nothing else but a label, is what it wants to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One key version as a session knows it. Modulus and exponent are those of RSA, big-endian; else empty."""
+
+    cka_id: bytes
+    spec: KeySpec
+    handles: KeyHandles
+    modulus: bytes = b""
+    public_exponent: bytes = b""
 
 
 class KeyStore:
-    """The key objects as one session sees them. Not for two threads at a time; `generate` and `verify` create keys, and
-    are for one at a time in the whole process. Raises CkrError and Outcome."""
+    """The key objects as one session sees them. Not for two threads at a time; `generate` takes a read-write session,
+    and is for one at a time in the whole process. Raises CkrError and Outcome."""
 
-    def __init__(self, token: OpenToken, session: Session, aead: AesGcm) -> None:
+    def __init__(self, token: OpenToken, session: CryptokiSession) -> None:
         self._token = token
         self._session = session
-        self._aead = aead
+        self._profile = token.profile
+        self._hmac = _TYPED_HMAC if token.profile.key_template is KeyTemplate.TYPED_HMAC else _HMAC
 
-    def handles(self, cka_id: bytes) -> list[int]:
-        """Handles of the AES keys with exactly this id; more than one are twins."""
-        return [handle_of(key) for key in self._search({**_AES_KEYS, Cka.ID: cka_id})]
+    def look_up(self, cka_id: bytes) -> StoredKey:
+        """The one key of this id. Outcome KEY_NOT_FOUND if a healthy token holds none, KEY_TWINS for several."""
+        aes, rsa = self._objects(_AES, cka_id), self._objects(_RSA_PRIVATE, cka_id)
+        if len(aes) + len(rsa) > 1:
+            raise Outcome(wire.Failure.KEY_TWINS)
+        if aes:
+            return StoredKey(cka_id, KeySpec.AES_256, self._aes_handles(cka_id, aes[0]))
+        stored = self._read_rsa(cka_id, rsa[0]) if rsa else None
+        if stored is None:
+            self._token.check_health(self._session)
+            raise Outcome(wire.Failure.KEY_NOT_FOUND)
+        return stored
 
     def find(self, id_prefix: bytes) -> list[wire.FoundKey]:
-        """All AES keys whose id is one of ours and has this prefix."""
-        found = []
-        for handle in map(handle_of, self._search(_AES_KEYS)):
-            key = self._describe(handle)
-            if key.cka_id.startswith(id_prefix) and parse_id(key.cka_id) is not None:
-                found.append(key)
+        """All keys whose id is one of ours and has this prefix."""
+        found: list[StoredKey | None] = []
+        for key, cka_id in self._ours(_AES, id_prefix):
+            found.append(StoredKey(cka_id, KeySpec.AES_256, KeyHandles(key)))
+        for key, cka_id in self._ours(_RSA_PRIVATE, id_prefix):
+            found.append(self._read_rsa(cka_id, key))
         if not found:
-            self._token.check_health()  # a token that is gone holds nothing either
-        return found
+            self._token.check_health(self._session)  # a token that is gone holds nothing either
+        return [self.describe(key) for key in found if key is not None]
 
-    def generate(self, cka_id: bytes, label: str) -> wire.FoundKey:
-        """A new AES-256 key, verified. Outcome KEY_EXISTS if anything carries the id, KEY_TWINS if another writer got
-        in between. A key that fails its verification stays in the token, unused, for people to look at."""
-        if self._search({Cka.ID: cka_id}):
+    def describe(self, key: StoredKey) -> wire.FoundKey:
+        """What is told of it."""
+        label, never_extractable = self._session.read(key.handles.main, CKA_LABEL, CKA_NEVER_EXTRACTABLE)
+        return wire.FoundKey(
+            key.cka_id,
+            label.decode("ascii", "replace")[: wire.MAX_TEXT_LENGTH],
+            key.spec,
+            any(never_extractable),
+            key.modulus,
+            key.public_exponent,
+        )
+
+    def generate(self, cka_id: bytes, label: str, spec: KeySpec) -> StoredKey:
+        """A new key. Outcome KEY_EXISTS if a key carries the id, KEY_TWINS if another writer got in between."""
+        if any(self._objects(kind, cka_id) for kind in (_AES, _RSA_PRIVATE, _RSA_PUBLIC)):
             raise Outcome(wire.Failure.KEY_EXISTS)
-        self._token.check_health()  # a token that is gone holds nothing either
-        self._create(cka_id, label)
-        keys = self.handles(cka_id)
-        if len(keys) != 1:
-            raise Outcome(wire.Failure.KEY_TWINS)
-        self.verify(keys[0])
-        return self._describe(keys[0])
+        self._token.check_health(self._session)  # a token that is gone holds nothing either
+        marks = self._marks(cka_id, label)
+        match spec:
+            case KeySpec.AES_256:
+                if self._profile.aead is Aead.CBC_HMAC and not self._objects(self._hmac, cka_id):
+                    self._create(cka_id, self._hmac, lambda: self._generate_hmac(marks))
+                self._create(cka_id, _AES, lambda: self._generate_aes(marks))
+            case KeySpec.RSA_3072 | KeySpec.RSA_4096:
+                self._create(cka_id, _RSA_PRIVATE, lambda: self._generate_rsa(marks, spec))
+        return self.look_up(cka_id)
 
-    def _create(self, cka_id: bytes, label: str) -> None:
+    def _create(self, cka_id: bytes, kind: _Attributes, generate: Callable[[], object]) -> None:
         for attempt in range(1, _CREATION_ATTEMPTS + 1):
             try:
-                self._generate_key(
-                    MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
-                    {Cka.ID: cka_id, Cka.LABEL: label, Cka.TOKEN: True, Cka.EXTRACTABLE: False, Cka.MODIFIABLE: False},
-                )
+                generate()
             except CkrError as error:
                 ambiguous = ckr.class_of(error.code) is CkrClass.AMBIGUOUS
-                if self.handles(cka_id):
+                if self._objects(kind, cka_id):
                     return  # it failed after the key was there
                 if not ambiguous or attempt == _CREATION_ATTEMPTS:
                     raise
             else:
                 return
 
-    def verify(self, key: int) -> None:
-        """Prove by behaviour that the key cannot leave the token and that the token checks tags. Raises Outcome.
+    def _generate_aes(self, marks: _Attributes) -> None:
+        if self._profile.key_template is KeyTemplate.CLOUD_KMS:
+            template = {**marks, _CKA_KMS_ALGORITHM: _KMS_AES_256_GCM}
+        else:
+            template = {**_AES, **_KEPT_INSIDE, **_ENCRYPTS_ONLY, CKA_VALUE_LEN: AES_KEY_BYTES, **marks}
+        self._session.generate_key(CKM_AES_KEY_GEN, template)
 
-        Attributes alone prove nothing: there are tokens that report EXTRACTABLE = false and wrap the key all the same.
-        """
-        self._check_attributes(key)
-        self._check_unreadable(key)
-        self._check_unwrappable(key)
-        self._check_authenticates(key)
+    def _generate_hmac(self, marks: _Attributes) -> None:
+        template = {**self._hmac, **_KEPT_INSIDE, **_SIGNS_ONLY, **marks}
+        if self._profile.key_template is not KeyTemplate.TYPED_HMAC:  # which has no other uses
+            template |= {**_NO_OTHER_USE, CKA_VALUE_LEN: _HMAC_KEY_BYTES}
+        self._session.generate_key(CKM_GENERIC_SECRET_KEY_GEN, template)
 
-    def _check_attributes(self, key: int) -> None:
-        sensitive, *others = self._read_all(key, Cka.SENSITIVE, *_MUST_BE_FALSE)
-        if not any(sensitive) or any(map(any, others)):  # a CK_BBOOL is true if its byte is not 0
-            raise Outcome(wire.Failure.ATTRIBUTES_UNSAFE)
+    def _generate_rsa(self, marks: _Attributes, spec: KeySpec) -> None:
+        bits = (modulus_bytes(spec) or 0) * 8
+        public = {**_RSA_PUBLIC, CKA_TOKEN: True, CKA_WRAP: True, CKA_ENCRYPT: False, CKA_VERIFY: False}
+        public |= {CKA_MODULUS_BITS: bits, CKA_PUBLIC_EXPONENT: _PUBLIC_EXPONENT}
+        private = {**_RSA_PRIVATE, **_KEPT_INSIDE, **_UNWRAPS_ONLY}
+        self._session.generate_key_pair(CKM_RSA_PKCS_KEY_PAIR_GEN, {**public, **marks}, {**private, **marks})
 
-    def _read_all(self, key: int, *attributes: Cka) -> list[bytes]:
-        """Attributes that are no secrets, in one call; empty where the token does not know one or it is longer than any
-        of ours."""
-        values = [ctypes.create_string_buffer(wire.MAX_TEXT_LENGTH) for _ in attributes]
-        template = (Attribute * len(values))(
-            *(
-                Attribute(each, ctypes.addressof(value), len(value))
-                for each, value in zip(attributes, values, strict=True)
-            )
-        )
-        try:
-            self._token.functions.get_attribute_value(handle_of(self._session), key, template, len(values))
-        except CkrError as error:
-            if error.code not in (ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_BUFFER_TOO_SMALL):
-                raise
-            if len(attributes) == 1:
-                return [b""]
-            return [self._read_all(key, each)[0] for each in attributes]  # not every token has read the others
-        return [
-            value.raw[: read.length] if read.length <= len(value) else b""
-            for value, read in zip(values, template, strict=True)
-        ]
+    def _marks(self, cka_id: bytes, label: str) -> dict[int, AttributeValue]:
+        """How the token's profile has it say which key it is."""
+        match self._profile.marking:
+            case Marking.ID:
+                return {CKA_ID: cka_id, CKA_LABEL: label.encode()}
+            case Marking.LABEL:
+                parsed = KeyLabel.parse(label)
+                if parsed is None:
+                    raise wire.ProtocolError("a label that is none of ours")
+                return {CKA_LABEL: pack_compact(cka_id, parsed.cluster).encode()}
 
-    def _read(self, key: int, attribute: int, value: ctypes.Array[ctypes.c_char]) -> int:
-        """C_GetAttributeValue into `value`; the length read."""
-        template = Attribute(attribute, ctypes.addressof(value), len(value))
-        self._token.functions.get_attribute_value(handle_of(self._session), key, ctypes.byref(template), 1)
-        return int(template.length)
+    def _objects(self, kind: _Attributes, cka_id: bytes) -> list[int]:
+        match self._profile.marking:
+            case Marking.ID:
+                return self._session.find({**kind, CKA_ID: cka_id})
+            case Marking.LABEL:
+                return [key for key, each in self._ours(kind, cka_id) if each == cka_id]
 
-    def _check_unreadable(self, key: int) -> None:
-        value = ctypes.create_string_buffer(2 * AES_KEY_BYTES)
-        try:
-            length = self._read(key, _CKA_VALUE, value)
-        except CkrError as error:
-            _must_be_refusal(error)
-            return
-        finally:
-            ctypes.memset(value, 0, len(value))
-        if 0 < length <= len(value):  # some tokens return CKR_OK with CK_UNAVAILABLE_INFORMATION
-            raise Outcome(wire.Failure.VALUE_READABLE)
+    def _ours(self, kind: _Attributes, id_prefix: bytes) -> Iterator[tuple[int, bytes]]:
+        for key in self._session.find(kind):
+            cka_id = self._identity(key, kind)
+            if cka_id.startswith(id_prefix) and parse_id(cka_id) is not None:
+                yield key, cka_id
 
-    def _check_unwrappable(self, key: int) -> None:
-        """Wrap it with a key made for that. First an extractable key, as a control: only a mechanism that can wrap
-        proves anything by refusing."""
-        offered = self._token.mechanisms()
-        mechanisms = [mechanism for mechanism in _WRAP_MECHANISMS if mechanism in offered]
-        if not mechanisms:
-            return
-        with _SessionKeys() as temporary:
-            try:
-                wrapping = temporary.add(self._generate_key(MechanismFlag.WRAP, {Cka.TOKEN: False}))
-                control = temporary.add(
-                    self._generate_key(
-                        MechanismFlag.ENCRYPT, {Cka.TOKEN: False, Cka.SENSITIVE: False, Cka.EXTRACTABLE: True}
-                    )
-                )
-            except CkrError as error:
-                _must_be_refusal(error)
-                return  # a token that makes no wrapping keys wraps nothing
-            for mechanism in mechanisms:
-                if self._wraps(mechanism, wrapping, control) and self._wraps(mechanism, wrapping, key):
-                    raise Outcome(wire.Failure.KEY_WRAPPABLE)
+    def _identity(self, key: int, kind: _Attributes) -> bytes:
+        """CKA_ID, or what the label says in its stead; empty if it is not of this kind after all: small tokens do not
+        look at the type when they search."""
+        match self._profile.marking:
+            case Marking.ID:
+                return self._session.read(key, CKA_ID)[0]
+            case Marking.LABEL:
+                label, key_type = self._session.read(key, CKA_LABEL, CKA_KEY_TYPE)
+                of_kind = int.from_bytes(key_type, sys.byteorder) == kind[CKA_KEY_TYPE]
+                return parse_compact(label.decode("ascii", "replace")) if of_kind else b""
 
-    def _wraps(self, mechanism: int, wrapping: int, key: int) -> bool:
-        wrapped = ctypes.create_string_buffer(4 * AES_KEY_BYTES)
-        length = ctypes.byref(ctypes.c_ulong(len(wrapped)))
-        by = ctypes.byref(Mechanism(mechanism, _InitialVector() if mechanism == _CKM_AES_CBC_PAD else None))
-        try:
-            self._token.functions.wrap_key(handle_of(self._session), by, wrapping, key, wrapped, length)
-        except CkrError as error:
-            _must_be_refusal(error)
-            return False
-        finally:
-            ctypes.memset(wrapped, 0, len(wrapped))
-        return True
+    def _aes_handles(self, cka_id: bytes, key: int) -> KeyHandles:
+        if self._profile.aead is not Aead.CBC_HMAC:
+            return KeyHandles(key)
+        authentication = self._objects(self._hmac, cka_id)
+        if len(authentication) != 1:
+            raise Outcome(wire.Failure.KEY_TWINS if authentication else wire.Failure.KEY_NOT_FOUND)
+        return KeyHandles(key, authentication[0])
 
-    def _check_authenticates(self, key: int) -> None:
-        nonce, body = seal_probe(self._aead, key)
-        if body.startswith(PROBE) or self._aead.decrypt(key, nonce, body, PROBE_AAD) != PROBE:
-            raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
-        other_tag = body[:-1] + bytes([body[-1] ^ 1])
-        for tampered, aad in ((other_tag, PROBE_AAD), (body, PROBE_AAD + b"!")):
-            try:
-                self._aead.decrypt(key, nonce, tampered, aad)
-            except CkrError as error:
-                _must_be_refusal(error)
-            else:
-                raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
-        self._aead.decrypt(key, nonce, body, PROBE_AAD)  # the refusals above were not an outage
+    def _read_rsa(self, cka_id: bytes, key: int) -> StoredKey | None:
+        """None: it is no RSA key of ours."""
+        for each in self._rsa_objects(cka_id, key):
+            modulus, exponent = self._session.read(each, CKA_MODULUS, CKA_PUBLIC_EXPONENT)
+            modulus, exponent = modulus.lstrip(b"\0"), exponent.lstrip(b"\0")
+            for spec in KeySpec:
+                if modulus and exponent and len(modulus) == modulus_bytes(spec):
+                    return StoredKey(cka_id, spec, KeyHandles(key), modulus, exponent)
+        return None
 
-    def _search(self, template: Mapping[Cka, object]) -> list[Object]:
-        """Exhausted at once: an unfinished search would hold the session."""
-        try:
-            return list(self._session.get_objects(dict(template)))
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-
-    def _generate_key(self, capabilities: MechanismFlag, template: Mapping[Cka, object]) -> Object:
-        """C_GenerateKey for AES-256; SENSITIVE, PRIVATE unless the template says otherwise. Each value of the template
-        is packed on trial first: python-pkcs11 frees wild pointers if packing fails halfway."""
-        mapper = AttributeMapper()
-        for attribute, value in template.items():
-            mapper.pack_attribute(attribute, value)
-        try:
-            return self._session.generate_key(
-                KeyType.AES, AES_KEY_BYTES * 8, capabilities=capabilities, template=dict(template)
-            )
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-
-    def _describe(self, key: int) -> wire.FoundKey:
-        cka_id, label, never_extractable = self._read_all(key, Cka.ID, Cka.LABEL, Cka.NEVER_EXTRACTABLE)
-        return wire.FoundKey(cka_id, label.decode("ascii", "replace"), any(never_extractable))
-
-
-class _InitialVector(ctypes.Structure):
-    """The parameter of AES in CBC mode; zeros, as nothing that matters is encrypted with it."""
-
-    _fields_ = (("iv", ctypes.c_ubyte * 16),)
-
-
-class _SessionKeys:
-    """Session keys that are destroyed at the end of a `with` block."""
-
-    def __init__(self) -> None:
-        self._keys: list[Object] = []
-
-    def add(self, key: Object) -> int:
-        self._keys.append(key)
-        return handle_of(key)
-
-    def __enter__(self) -> "_SessionKeys":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for key in self._keys:
-            try:
-                key.destroy()
-            except PKCS11Error as error:
-                raise CkrError.of(error) from None
-
-
-def _must_be_refusal(error: CkrError) -> None:
-    """Raise the error again unless the token refused: one that cannot be reached proves nothing."""
-    if ckr.class_of(error.code) in _UNUSABLE:
-        raise error
+    def _rsa_objects(self, cka_id: bytes, key: int) -> Iterator[int]:
+        """The private key, then the public one: not every token shows the exponent with the private key."""
+        yield key
+        yield from self._objects(_RSA_PUBLIC, cka_id)

@@ -4,9 +4,14 @@
     CKA_ID     keyId 16 ‖ version u32 BE
     CKA_LABEL  strongroom/<cluster>/<name>/v<version>/<creation time, UTC>
 
-The id finds a key; the label says whose it is, for adoption and for people who look into the token.
+The id finds a key; the label says whose it is, for adoption and for people who look into the token. A token that has no
+room for these (`profiles.Marking.LABEL`) gets a compact label of 40 characters instead, and whose it is stays unknown:
+
+    CKA_LABEL  sr<base64url of keyId 16 ‖ version u32 BE ‖ cluster 8, without padding>
 """
 
+import base64
+import binascii
 import re
 import struct
 import uuid
@@ -78,3 +83,21 @@ def parse_id(cka_id: bytes) -> KeyVersionRef | None:
     if key_id.version != 4 or version == 0:
         return None
     return KeyVersionRef(KeyId(key_id), KeyVersion(version))
+
+
+_COMPACT = "sr"
+
+
+def pack_compact(cka_id: bytes, cluster: str) -> str:
+    """The compact label of a key; 40 characters of A-Z, a-z, 0-9, `-` and `_`."""
+    return _COMPACT + base64.urlsafe_b64encode(cka_id + bytes.fromhex(cluster)).decode().rstrip("=")
+
+
+def parse_compact(text: str) -> bytes:
+    """The CKA_ID that a compact label stands for; empty for every other text."""
+    try:
+        raw = base64.b64decode(text.removeprefix(_COMPACT) + "==", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    cka_id, cluster = raw[: _ID.size], raw[_ID.size :].hex()
+    return cka_id if text == pack_compact(cka_id, cluster) else b""

@@ -1,251 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A PKCS#11 library inside a worker: loading it, the few functions called directly, the token and its sessions.
-
-python-pkcs11 finds and generates; what needs the exact return code, buffers of our own, or fewer calls goes through
-ctypes on the same library and the same handles.
-"""
+"""A PKCS#11 library inside a worker: loading it, finding the token, logging in, opening sessions."""
 
 import ctypes
 import hashlib
-from collections.abc import Callable
-from typing import Any
-
-from pkcs11 import TokenFlag, _pkcs11
-from pkcs11.exceptions import PKCS11Error
-from pkcs11.types import Object, Session, Slot
+from collections.abc import Iterator
 
 from strongroom.hsm import ckr, wire
 from strongroom.hsm.ckr import CkrClass
+from strongroom.hsm.cryptoki import (
+    CK_EFFECTIVELY_INFINITE,
+    CK_UNAVAILABLE_INFORMATION,
+    CKF_OS_LOCKING_OK,
+    CKF_USER_PIN_FINAL_TRY,
+    CKF_USER_PIN_LOCKED,
+    CKM_AES_CBC,
+    CKM_SHA256_HMAC,
+    CKS_USER_STATES,
+    CKU_USER,
+    CkrError,
+    CryptokiSession,
+    Functions,
+    InitializeArguments,
+    SessionInfo,
+    TokenInfo,
+    ulong,
+)
+from strongroom.hsm.outcome import Outcome
+from strongroom.profiles import Aead, Profile
 
-CKF_OS_LOCKING_OK = 0x02
-CKU_USER = 1
-CKM_AES_GCM = 0x1087
-_LOGGED_IN_STATES = (1, 3)
-"""CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS."""
-
-
-class CkrError(Exception):
-    """A PKCS#11 function did not return CKR_OK."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(ckr.name_of(code))
-        self.code = code
-
-    @classmethod
-    def of(cls, error: PKCS11Error) -> "CkrError":
-        """The return code behind an exception of python-pkcs11, which carries it in its class or its text alone."""
-        name = type(error).__name__
-        code = _NAMED_DIFFERENTLY.get(name) or ckr.code_named(name)
-        if code is None:
-            _, _, number = str(error).partition("Unmapped error code ")
-            code = int(number, 16) if number else ckr.CKR_FUNCTION_FAILED
-        return cls(code)
-
-
-_NAMED_DIFFERENTLY = {"FunctionCancelled": 0x50, "TokenNotRecognised": 0xE1, "AnotherUserAlreadyLoggedIn": 0x104}
-
-
-class Outcome(Exception):
-    """Ends a request with this answer."""
-
-    def __init__(self, failure: wire.Failure, code: int = ckr.CKR_OK, *, index: int = 0) -> None:
-        super().__init__(failure.value)
-        self.failed = wire.Failed(failure, code, index)
-
-
-class Mechanism(ctypes.Structure):
-    """CK_MECHANISM."""
-
-    _fields_ = (
-        ("mechanism", ctypes.c_ulong),
-        ("parameter", ctypes.c_void_p),
-        ("parameter_length", ctypes.c_ulong),
-    )
-
-    def __init__(self, mechanism: int, parameters: ctypes.Structure | None = None) -> None:
-        if parameters is None:
-            super().__init__(mechanism)
-        else:
-            super().__init__(mechanism, ctypes.addressof(parameters), ctypes.sizeof(parameters))
-        self._parameters = parameters  # the address above is good for as long as this lives
-
-
-class Attribute(ctypes.Structure):
-    """CK_ATTRIBUTE."""
-
-    _fields_ = (("type", ctypes.c_ulong), ("value", ctypes.c_void_p), ("length", ctypes.c_ulong))
-
-
-class _InitializeArguments(ctypes.Structure):
-    """CK_C_INITIALIZE_ARGS."""
-
-    _fields_ = (
-        ("create_mutex", ctypes.c_void_p),
-        ("destroy_mutex", ctypes.c_void_p),
-        ("lock_mutex", ctypes.c_void_p),
-        ("unlock_mutex", ctypes.c_void_p),
-        ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_void_p),
-    )
-
-
-class _SessionInfo(ctypes.Structure):
-    """CK_SESSION_INFO."""
-
-    _fields_ = (
-        ("slot", ctypes.c_ulong),
-        ("state", ctypes.c_ulong),
-        ("flags", ctypes.c_ulong),
-        ("device_error", ctypes.c_ulong),
-    )
-
-
-class _FunctionList(ctypes.Structure):
-    """CK_FUNCTION_LIST: a version, then 68 functions in the order of pkcs11f.h."""
-
-    _fields_ = (("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * 68))
-
-
-class Functions:
-    """C functions of one library, by their names. Each releases the GIL while it runs and raises CkrError."""
-
-    def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path)
-        table = ctypes.POINTER(_FunctionList)()
-        _check(library.C_GetFunctionList(ctypes.byref(table)))
-        pointers = table.contents.functions
-        ulong, pointer = ctypes.c_ulong, ctypes.c_void_p
-        in_place = (ulong, pointer, ulong, pointer, pointer)  # session, input, its length, output, length in and out
-        self.initialize = _function(pointers[0], pointer)
-        self.finalize = _function(pointers[1], pointer)
-        self.get_session_info = _function(pointers[15], ulong, pointer)
-        self.login = _function(pointers[18], ulong, ulong, pointer, ulong)
-        self.get_attribute_value = _function(pointers[24], ulong, ulong, pointer, ulong)
-        self.encrypt_init = _function(pointers[29], ulong, pointer, ulong)
-        self.encrypt = _function(pointers[30], *in_place)
-        self.decrypt_init = _function(pointers[33], ulong, pointer, ulong)
-        self.decrypt = _function(pointers[34], *in_place)
-        self.wrap_key = _function(pointers[60], ulong, pointer, ulong, ulong, pointer, pointer)
-        self.generate_random = _function(pointers[64], ulong, pointer, ulong)
-
-
-def _function(address: int, *arguments: Any) -> Callable[..., None]:
-    function = ctypes.CFUNCTYPE(ctypes.c_ulong, *arguments)(address)
-
-    def call(*values: object) -> None:
-        _check(function(*values))
-
-    return call
-
-
-def _check(code: int) -> None:
-    if code != ckr.CKR_OK:
-        raise CkrError(code)
-
-
-class LockedLib(_pkcs11.lib):
-    """A library initialised for threads.
-
-    python-pkcs11 calls C_Initialize(NULL), which promises a single thread, but releases the GIL in every call: SoftHSM
-    then runs without its mutexes and crashes. `initialize` is overridden to pass CKF_OS_LOCKING_OK; the base class
-    calls it while constructing.
-    """
-
-    functions: Functions
-
-    def initialize(self) -> None:
-        """C_Initialize with CKF_OS_LOCKING_OK."""
-        self.functions = Functions(self.so)
-        self.functions.initialize(ctypes.byref(_InitializeArguments(flags=CKF_OS_LOCKING_OK)))
-
-    def finalize(self) -> None:
-        """C_Finalize. Nobody may be inside the library any more."""
-        self.functions.finalize(None)
-
-
-def handle_of(thing: Session | Object) -> int:
-    """Its handle, for calls through `Functions`. python-pkcs11's types do not declare it for sessions."""
-    handle: int = thing.handle  # type: ignore[union-attr, assignment]
-    return handle
-
-
-class OpenToken:
-    """The one token that was asked for, logged in.
-
-    The anchor session logs in and stays open until C_Finalize: closing it would log out every session of the process.
-    """
-
-    def __init__(self, library: LockedLib, slot: Slot, anchor: Session) -> None:
-        self._library = library
-        self._slot = slot
-        self._anchor = anchor
-        self.functions = library.functions
-
-    def new_session(self) -> Session:
-        """Another read-write session, logged in through the anchor. Some vendors have no read-only ones."""
-        try:
-            return self._slot.get_token().open(rw=True)
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-
-    def mechanisms(self) -> set[int]:
-        """Ids of the mechanisms the token offers."""
-        try:
-            return {int(mechanism) for mechanism in self._slot.get_mechanisms()}
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-
-    def describe(self) -> wire.TokenDescription:
-        """C_GetTokenInfo, asked anew."""
-        try:
-            token = self._slot.get_token()
-        except PKCS11Error as error:
-            raise CkrError.of(error) from None
-        return wire.TokenDescription(
-            label=token.label,
-            manufacturer=token.manufacturer_id,
-            model=token.model,
-            serial=token.serial.decode("ascii", "replace").strip("\0 "),
-            firmware=".".join(map(str, token.firmware_version)),
-        )
-
-    def check_health(self) -> None:
-        """Raises Outcome(UNAVAILABLE) unless the token is there and we are logged in.
-
-        Asked before anything is called missing or refused: SoftHSM whose directory vanished finds no object and knows
-        no handle, but does not say that the token is gone.
-        """
-        info = _SessionInfo()
-        try:
-            self.describe()
-            self.functions.get_session_info(handle_of(self._anchor), ctypes.byref(info))
-        except CkrError as error:
-            raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
-        if info.state not in _LOGGED_IN_STATES:
-            raise Outcome(wire.Failure.UNAVAILABLE)
-
-    def close(self) -> None:
-        """C_Finalize: ends every session. Not left to the interpreter's exit, where SoftHSM's destructors crash."""
-        self._library.finalize()
+_NEEDED = {Aead.CBC_HMAC: {CKM_AES_CBC, CKM_SHA256_HMAC}}
+"""Mechanisms besides the profile's own for AES-GCM."""
+_RANDOM_BYTES = 16
+"""Some tokens refuse to give fewer than 8 at a time."""
 
 
 class FoundToken:
     """The one token that was asked for, not logged in."""
 
-    def __init__(self, library: LockedLib, slot: Slot) -> None:
-        self._library = library
+    def __init__(self, functions: Functions, slot: int, profile: Profile) -> None:
+        self._functions = functions
         self._slot = slot
+        self._profile = profile
 
-    def log_in(self, pin: bytearray) -> OpenToken:
-        """C_Login, once. The PIN is wiped before this returns or raises. Raises Outcome."""
+    def log_in(self, pin: bytearray) -> "OpenToken":
+        """The anchor session, and C_Login on it, once, if the profile has it. The PIN is wiped before this returns or
+        raises. Raises Outcome."""
         try:
-            anchor = self._slot.get_token().open(rw=True)
-            _login(self._library.functions, handle_of(anchor), pin)
-            token = OpenToken(self._library, self._slot, anchor)
-            if CKM_AES_GCM not in token.mechanisms():
-                raise Outcome(wire.Failure.MECHANISM_MISSING)
-        except PKCS11Error as error:
-            raise Outcome(wire.Failure.UNAVAILABLE, CkrError.of(error).code) from None
+            anchor = CryptokiSession.open(self._functions, self._slot, read_write=True)
+            if self._profile.login:
+                _login(anchor, pin)
+            token = OpenToken(self._functions, self._slot, self._profile, anchor)
+            token.check_mechanisms()
         except CkrError as error:
             raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
         finally:
@@ -253,55 +58,137 @@ class FoundToken:
         return token
 
 
+class OpenToken:
+    """The one token that was asked for, logged in.
+
+    The anchor session logs in and stays open until C_Finalize: a token logs out every session of the process when the
+    last one is closed, some when the first is.
+    """
+
+    def __init__(self, functions: Functions, slot: int, profile: Profile, anchor: CryptokiSession) -> None:
+        self.functions = functions
+        self.profile = profile
+        self.anchor = anchor
+        """Read-write; for one thread."""
+        self._slot = slot
+
+    def open_sessions(self, wanted: int) -> list[CryptokiSession]:
+        """Up to so many sessions for values, logged in through the anchor: as many as the token lets us have, at least
+        one. Raises Outcome."""
+        try:
+            wanted = min(wanted, self._session_limit())
+        except CkrError as error:
+            raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+        sessions: list[CryptokiSession] = []
+        try:
+            while len(sessions) < wanted:
+                read_write = not self.profile.read_only_sessions
+                sessions.append(CryptokiSession.open(self.functions, self._slot, read_write=read_write))
+        except CkrError as error:
+            if not sessions or error.code != ckr.CKR_SESSION_COUNT:
+                raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+        return sessions
+
+    def _session_limit(self) -> int:
+        """What C_GetTokenInfo leaves beside the anchor; at least 1, so that the token itself says no."""
+        info = _token_info(self.functions, self._slot)
+        limits = [info.max_sessions]
+        if not self.profile.read_only_sessions:
+            limits.append(info.max_rw_sessions)
+        known = [limit for limit in limits if limit not in (CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION)]
+        return max(1, int(min(known)) - 1) if known else CK_UNAVAILABLE_INFORMATION
+
+    def mechanisms(self) -> set[int]:
+        """Numbers of the mechanisms the token offers. Raises CkrError."""
+        count = ulong()
+        self.functions.C_GetMechanismList(self._slot, None, ctypes.byref(count))
+        found = (ulong * count.value)()
+        self.functions.C_GetMechanismList(self._slot, found, ctypes.byref(count))
+        return set(found[: count.value])
+
+    def check_mechanisms(self) -> None:
+        """Raises Outcome(MECHANISM_MISSING) unless the token offers what the profile encrypts with; CkrError."""
+        if not _NEEDED.get(self.profile.aead, {self.profile.gcm_mechanism}) <= self.mechanisms():
+            raise Outcome(wire.Failure.MECHANISM_MISSING)
+
+    def describe(self) -> wire.TokenDescription:
+        """C_GetTokenInfo, asked anew. Raises CkrError."""
+        info = _token_info(self.functions, self._slot)
+        return wire.TokenDescription(
+            label=_text(info.label),
+            manufacturer=_text(info.manufacturer),
+            model=_text(info.model),
+            serial=_text(info.serial),
+            firmware=f"{info.firmware_version.major}.{info.firmware_version.minor}",
+        )
+
+    def check_health(self, session: CryptokiSession) -> None:
+        """Raises Outcome(UNAVAILABLE) unless the token is there and this session is logged in.
+
+        Asked before anything is called missing or refused: SoftHSM whose directory vanished finds no object and knows
+        no handle, but does not say that the token is gone. Random bytes are asked for because some libraries answer
+        everything else from memory.
+        """
+        info, random = SessionInfo(), ctypes.create_string_buffer(_RANDOM_BYTES)
+        try:
+            _token_info(self.functions, self._slot)
+            self.functions.C_GetSessionInfo(session.handle, ctypes.byref(info))
+            self.functions.C_GenerateRandom(session.handle, random, len(random))
+        except CkrError as error:
+            raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
+        if self.profile.login and info.state not in CKS_USER_STATES:
+            raise Outcome(wire.Failure.UNAVAILABLE, ckr.CKR_USER_NOT_LOGGED_IN)
+
+    def close(self) -> None:
+        """C_Finalize: ends every session. Not left to the interpreter's exit, where SoftHSM's destructors crash."""
+        self.functions.C_Finalize(None)
+
+
 def find_token(start: wire.Start) -> FoundToken:
     """Load the library, find the token, and see that a wrong PIN would not be its last: the token keeps that count,
     however often we are started. Raises Outcome."""
     try:
-        library = _load(start.module, start.module_sha256)
-        slot = _find_slot(library, start.token_label)
-        flags = slot.get_token().flags
-    except PKCS11Error as error:
-        raise Outcome(wire.Failure.UNAVAILABLE, CkrError.of(error).code) from None
+        functions = _load(start.module, start.module_sha256)
+        _initialize(functions, start.library_parameters)
+        slot, info = _find_slot(functions, start.token_label)
     except CkrError as error:
         raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
-    if TokenFlag.USER_PIN_LOCKED in flags:
+    if start.profile.login and info.flags & CKF_USER_PIN_LOCKED:
         raise Outcome(wire.Failure.PIN_LOCKED)
-    if TokenFlag.USER_PIN_FINAL_TRY in flags:
+    if start.profile.login and info.flags & CKF_USER_PIN_FINAL_TRY:
         raise Outcome(wire.Failure.PIN_FINAL_TRY)
-    return FoundToken(library, slot)
+    return FoundToken(functions, slot, start.profile)
 
 
-def _load(path: str, sha256: str) -> LockedLib:
+def _load(path: str, sha256: str) -> Functions:
     try:
-        return _load_exactly(path, sha256) if sha256 else LockedLib(path)
-    except CkrError:
-        raise
-    except (OSError, AttributeError, PKCS11Error):  # not there, no library, no PKCS#11 library
+        return _load_exactly(path, sha256) if sha256 else Functions(path)
+    except (OSError, AttributeError):  # not there, no library, no PKCS#11 library
         raise Outcome(wire.Failure.MODULE_UNUSABLE) from None
 
 
-def _load_exactly(path: str, sha256: str) -> LockedLib:
+def _load_exactly(path: str, sha256: str) -> Functions:
     """What was hashed is what is loaded, even if another file takes its name in between. A library loaded so knows no
     directory of its own: what it finds by $ORIGIN has to be on the loader's path."""
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
             raise Outcome(wire.Failure.MODULE_DIGEST_DIFFERS)
-        return LockedLib(f"/proc/self/fd/{file.fileno()}")
+        return Functions(f"/proc/self/fd/{file.fileno()}")
 
 
-def _find_slot(library: LockedLib, label: str) -> Slot:
-    """The one slot whose token carries the label. Slots that fail to answer are passed over: another may hold it."""
-    matching = []
-    try:
-        slots = library.get_slots(token_present=True)
-    except PKCS11Error as error:
-        raise CkrError.of(error) from None
-    for slot in slots:
-        try:
-            if slot.get_token().label == label:
-                matching.append(slot)
-        except PKCS11Error:
-            continue
+def _initialize(functions: Functions, parameters: str) -> None:
+    """C_Initialize for threads: NULL for arguments would promise a single one, and SoftHSM would then run without its
+    mutexes and crash."""
+    reserved = ctypes.create_string_buffer(parameters.encode()) if parameters else None
+    arguments = InitializeArguments(
+        flags=CKF_OS_LOCKING_OK, reserved=ctypes.addressof(reserved) if reserved is not None else None
+    )
+    functions.C_Initialize(ctypes.byref(arguments))
+
+
+def _find_slot(functions: Functions, label: str) -> tuple[int, TokenInfo]:
+    """The one slot whose token carries the label."""
+    matching = [(slot, info) for slot, info in _tokens(functions) if _text(info.label) == label]
     if not matching:
         raise Outcome(wire.Failure.TOKEN_NOT_FOUND)
     if len(matching) > 1:
@@ -309,15 +196,38 @@ def _find_slot(library: LockedLib, label: str) -> Slot:
     return matching[0]
 
 
-def _login(functions: Functions, session: int, pin: bytearray) -> None:
-    """C_Login on our own buffer: python-pkcs11 would leave copies of the PIN in Python strings.
+def _tokens(functions: Functions) -> Iterator[tuple[int, TokenInfo]]:
+    """Slots with a token. Those that fail to answer are passed over: another may hold the one."""
+    present, count = 1, ulong()
+    functions.C_GetSlotList(present, None, ctypes.byref(count))
+    slots = (ulong * count.value)()
+    functions.C_GetSlotList(present, slots, ctypes.byref(count))
+    for slot in slots[: count.value]:
+        try:
+            yield slot, _token_info(functions, slot)
+        except CkrError:
+            continue
+
+
+def _token_info(functions: Functions, slot: int) -> TokenInfo:
+    info = TokenInfo()
+    functions.C_GetTokenInfo(slot, ctypes.byref(info))
+    return info
+
+
+def _text(padded: bytes) -> str:
+    return padded.decode("utf-8", "replace").rstrip(" \0")
+
+
+def _login(anchor: CryptokiSession, pin: bytearray) -> None:
+    """C_Login on our own buffer, so that no copy of the PIN is left behind.
 
     Every failure that does not say clearly that session or device is at fault is a refusal: a token may count it as a
     wrong PIN, whatever it calls it.
     """
     buffer = (ctypes.c_char * len(pin)).from_buffer(pin)
     try:
-        functions.login(session, CKU_USER, ctypes.byref(buffer), len(pin))
+        anchor.functions.C_Login(anchor.handle, CKU_USER, ctypes.byref(buffer), len(pin))
     except CkrError as error:
         if error.code == ckr.CKR_USER_ALREADY_LOGGED_IN:
             return

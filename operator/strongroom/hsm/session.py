@@ -7,33 +7,44 @@ AMBIGUOUS, sealing       a fresh round trip under the same key: works → refuse
 HANDLE                   look the key up again, once; not found on a healthy token → the key is missing
 SESSION, LOGIN, DEVICE   outage: the operator replaces this process
 the rest                 refused, if the token is healthy
+
+Under an RSA key everything but HANDLE and an outage is AMBIGUOUS, and a bad value carries no return code: what the
+token says of a wrapped key that somebody made up must not tell them anything.
 """
 
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from strongroom.hsm import ckr, wire
-from strongroom.hsm.aead import AesGcm
-from strongroom.hsm.canary import PROBE, PROBE_AAD, Canaries, seal_probe
+from strongroom.hsm.canary import Canaries
+from strongroom.hsm.ciphers import Ciphers
 from strongroom.hsm.ckr import CkrClass
-from strongroom.hsm.keystore import KeyStore
-from strongroom.hsm.module import CkrError, OpenToken, Outcome
-from strongroom.model.limits import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES
+from strongroom.hsm.cryptoki import CkrError, CryptokiSession
+from strongroom.hsm.keystore import KeyStore, StoredKey
+from strongroom.hsm.module import OpenToken
+from strongroom.hsm.outcome import Outcome
+from strongroom.hsm.rsa import OUTAGE
+from strongroom.hsm.verification import Verification
+from strongroom.model.algorithms import modulus_bytes
+from strongroom.model.limits import MAX_PLAINTEXT_BYTES
 
 _Result = TypeVar("_Result")
-_OUTAGE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE})
 
 
 class TokenSession:
-    """Serves requests on one PKCS#11 session. Belongs to one thread."""
+    """Serves requests on one PKCS#11 session. Belongs to one thread.
 
-    def __init__(self, token: OpenToken, canaries: Canaries) -> None:
-        session = token.new_session()
+    Sealing and opening are for any session, the rest for a read-write one, one at a time in the whole process.
+    """
+
+    def __init__(self, token: OpenToken, session: CryptokiSession, canaries: Canaries) -> None:
         self._token = token
+        self._session = session
         self._canaries = canaries
-        self._aead = AesGcm(token.functions, session)
-        self._keys = KeyStore(token, session, self._aead)
-        self._handles: dict[bytes, int] = {}
+        self._ciphers = Ciphers(session, token.profile)
+        self._store = KeyStore(token, session)
+        self._verification = Verification(token, session, self._ciphers)
+        self._known: dict[bytes, StoredKey] = {}
 
     def serve(self, request: wire.Request) -> wire.Reply:
         """The answer. Never raises for anything the token does."""
@@ -51,109 +62,138 @@ class TokenSession:
             case wire.Open():
                 return self._open(request)
             case wire.Find():
-                return wire.FoundKeys(self._keys.find(request.id_prefix))
+                return wire.FoundKeys(self._store.find(request.id_prefix))
             case wire.Generate():
-                return wire.FoundKeys([self._keys.generate(request.cka_id, request.label)])
+                self._store.generate(request.cka_id, request.label, request.spec)
+                return self._verify(request.cka_id)
             case wire.Verify():
-                self._with_key(request.cka_id, self._keys.verify)
-                return wire.Done()
+                return self._verify(request.cka_id)
             case wire.DescribeToken():
-                self._token.check_health()
+                self._token.check_health(self._session)
                 return self._token.describe()
-            case wire.Start() | wire.LogIn():
+            case wire.Start() | wire.LogIn() | wire.OpenSessions():
                 raise wire.ProtocolError("a worker was started twice")
+
+    def _verify(self, cka_id: bytes) -> wire.FoundKeys:
+        """A key that fails stays in the token, unused, for people to look at."""
+
+        def prove(key: StoredKey) -> wire.FoundKey:
+            self._verification.prove(key)
+            return self._store.describe(key)
+
+        return wire.FoundKeys([self._with_key(cka_id, prove)])
 
     def _seal(self, request: wire.Seal) -> wire.SealedValues:
         try:
-            return wire.SealedValues(self._with_key(request.cka_id, lambda key: self._seal_all(key, request.values)))
+            return wire.SealedValues(self._with_key(request.cka_id, lambda key: self._seal_all(key, request)))
         finally:
             for value in request.values:
                 wire.wipe(value.plaintext)
 
-    def _seal_all(self, key: int, values: list[wire.SealValue]) -> list[wire.SealedValue]:
-        """Draws its own nonces, so that a second attempt has new ones."""
+    def _seal_all(self, key: StoredKey, request: wire.Seal) -> list[wire.SealedValue]:
         sealed = []
-        for value, nonce in zip(values, self._aead.nonces(len(values)), strict=True):
+        for value in request.values:
             try:
-                body = self._aead.encrypt(key, nonce, value.plaintext, value.aad)
+                nonce, body = self._ciphers.seal(key, request.algorithm, value.plaintext, value.aad)
             except CkrError as error:
-                refused = Outcome(wire.Failure.REFUSED, error.code)
-                self._settle(error, lambda: self._round_trip_works(key), if_well=refused)
+                self._settle_sealing(key, error)
             sealed.append(wire.SealedValue(nonce, body))
         return sealed
 
-    def _open(self, request: wire.Open) -> wire.OpenedValues:
-        return self._with_key(request.cka_id, lambda key: self._open_all(request.cka_id, key, request.values))
+    def _settle_sealing(self, key: StoredKey, error: CkrError) -> NoReturn:
+        if ckr.class_of(error.code) is not CkrClass.AMBIGUOUS:
+            raise error
+        if self._opens(key, self._ciphers.seal_probe):
+            raise Outcome(wire.Failure.REFUSED, error.code)
+        raise Outcome(wire.Failure.UNAVAILABLE, error.code)
 
-    def _open_all(self, cka_id: bytes, key: int, values: list[wire.OpenValue]) -> wire.OpenedValues:
+    def _open(self, request: wire.Open) -> wire.OpenedValues:
+        return self._with_key(request.cka_id, lambda key: self._open_all(key, request))
+
+    def _open_all(self, key: StoredKey, request: wire.Open) -> wire.OpenedValues:
         opened = wire.OpenedValues([])
         try:
-            for index, value in enumerate(values):
-                opened.values.append(self._open_one(cka_id, key, index, value))
+            for index, value in enumerate(request.values):
+                opened.values.append(self._open_one(key, request, index, value))
         except BaseException:
             opened.wipe()
             raise
         return opened
 
-    def _open_one(self, cka_id: bytes, key: int, index: int, value: wire.OpenValue) -> bytearray:
-        size = len(value.body) - TAG_BYTES
-        if len(value.nonce) != NONCE_BYTES or not 0 <= size <= MAX_PLAINTEXT_BYTES:
+    def _open_one(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
+        if not _well_formed(key, request, value):
             raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
         try:
-            return self._aead.decrypt(key, value.nonce, value.body, value.aad)
+            return self._ciphers.open(key, request.algorithm, value, lambda: self._canary(key).wrapped_key)
         except CkrError as error:
+            self._settle_opening(key, error, index)
+        except Outcome as outcome:
+            raise Outcome(outcome.failed.failure, outcome.failed.ckr, index=index) from None
+
+    def _settle_opening(self, key: StoredKey, error: CkrError, index: int) -> NoReturn:
+        kind = ckr.class_of(error.code)
+        if key.spec.asymmetric:
+            if kind in OUTAGE or kind is CkrClass.HANDLE:
+                raise error
+            bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
+        else:
             bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, error.code, index=index)
-            if ckr.class_of(error.code) is CkrClass.DATA:
-                raise bad from None
-            self._settle(error, lambda: self._canaries.works(self._aead, cka_id, key), if_well=bad)
+            if kind is CkrClass.DATA:
+                raise bad
+            if kind is not CkrClass.AMBIGUOUS:
+                raise error
+        if self._opens(key, self._canary):
+            raise bad
+        raise Outcome(wire.Failure.UNAVAILABLE, error.code)
 
-    def _round_trip_works(self, key: int) -> bool:
-        nonce, body = seal_probe(self._aead, key)
-        return self._aead.decrypt(key, nonce, body, PROBE_AAD) == PROBE
+    def _canary(self, key: StoredKey) -> wire.OpenValue:
+        return self._canaries.get(key.cka_id, lambda: self._ciphers.seal_probe(key))
 
-    def _settle(self, error: CkrError, works: Callable[[], bool], *, if_well: Outcome) -> NoReturn:
-        """After an AMBIGUOUS error: the token works under this key → `if_well`; it does not → outage. Other errors are
-        raised again."""
-        if ckr.class_of(error.code) is not CkrClass.AMBIGUOUS:
-            raise error
+    def _opens(self, key: StoredKey, probe: Callable[[StoredKey], wire.OpenValue]) -> bool:
+        """Whether the token works under this key: what is known to be good decrypts. Raises CkrError where that says
+        more, Outcome."""
         try:
-            well = works()
+            return self._ciphers.opens_probe(key, probe(key))
         except CkrError as failure:
             if ckr.class_of(failure.code) in (CkrClass.AMBIGUOUS, CkrClass.DATA):  # what is known to be good is not bad
                 raise Outcome(wire.Failure.UNAVAILABLE, failure.code) from None
             raise
-        raise (if_well if well else Outcome(wire.Failure.UNAVAILABLE, error.code)) from None
 
-    def _with_key(self, cka_id: bytes, use: Callable[[int], _Result]) -> _Result:
-        """Run with the key's handle; once more with a new one if the token does not know it any longer."""
+    def _with_key(self, cka_id: bytes, use: Callable[[StoredKey], _Result]) -> _Result:
+        """Run with the key; once more, looked up again, if the token does not know its handle any longer."""
         try:
-            return use(self._handle(cka_id))
+            return use(self._key(cka_id))
         except CkrError as error:
             if ckr.class_of(error.code) is not CkrClass.HANDLE:
                 raise
-        self._handles.pop(cka_id, None)
+        self._known.pop(cka_id, None)
         self._canaries.forget(cka_id)
-        return use(self._handle(cka_id))
+        return use(self._key(cka_id))
 
-    def _handle(self, cka_id: bytes) -> int:
-        cached = self._handles.get(cka_id)
-        if cached is not None:
-            return cached
-        handles = self._keys.handles(cka_id)
-        if not handles:
-            self._token.check_health()
-            raise Outcome(wire.Failure.KEY_NOT_FOUND)
-        if len(handles) > 1:
-            raise Outcome(wire.Failure.KEY_TWINS)
-        self._handles[cka_id] = handles[0]
-        return handles[0]
+    def _key(self, cka_id: bytes) -> StoredKey:
+        known = self._known.get(cka_id)
+        if known is None:
+            known = self._known[cka_id] = self._store.look_up(cka_id)
+        return known
 
     def _judge(self, code: int) -> wire.Failed:
         """What an error says that nothing above could place."""
-        if ckr.class_of(code) in _OUTAGE:
+        if ckr.class_of(code) in OUTAGE:
             return wire.Failed(wire.Failure.UNAVAILABLE, code)
         try:
-            self._token.check_health()
+            self._token.check_health(self._session)
         except Outcome as outcome:
             return outcome.failed
         return wire.Failed(wire.Failure.REFUSED, code)
+
+
+def _well_formed(key: StoredKey, request: wire.Open, value: wire.OpenValue) -> bool:
+    """Whether the lengths are those of the algorithm: nothing else goes to the token."""
+    algorithm = request.algorithm
+    size = algorithm.plaintext_bytes(len(value.body) - algorithm.tag_bytes)
+    return (
+        len(value.nonce) == algorithm.nonce_bytes
+        and size is not None
+        and size <= algorithm.ciphertext_bytes(MAX_PLAINTEXT_BYTES)
+        and len(value.wrapped_key) == (modulus_bytes(key.spec) or 0)
+    )

@@ -2,8 +2,9 @@
 """The worker process: `python -I -m strongroom.hsm.worker <descriptor> <parent's pid>`.
 
 One token lives here and nothing else: no Kubernetes credentials, no environment but the library's own. It speaks over
-the socket it was given (`wire`), reads requests in its main thread, serves them on one thread per session, and ends
-with its parent, at end of file, or at the first thing it does not understand.
+the socket it was given (`wire`), reads requests in its main thread, serves values on one thread per session and
+everything else on a thread for the anchor session, and ends with its parent, at end of file, or at the first thing it
+does not understand.
 """
 
 import contextlib
@@ -21,14 +22,16 @@ from typing import NoReturn, TypeVar
 
 from strongroom.hsm import wire
 from strongroom.hsm.canary import Canaries
+from strongroom.hsm.cryptoki import CkrError, CryptokiSession
 from strongroom.hsm.hardening import die_with_parent, harden_process
-from strongroom.hsm.module import CkrError, FoundToken, OpenToken, Outcome, find_token
+from strongroom.hsm.module import OpenToken, find_token
+from strongroom.hsm.outcome import Outcome
 from strongroom.hsm.session import TokenSession
 
 _DRAIN_SECONDS = 5.0
 """How long requests in progress may take to end before C_Finalize; after that the process ends without it."""
 
-_Request = TypeVar("_Request", wire.Start, wire.LogIn)
+_Request = TypeVar("_Request", wire.Start, wire.LogIn, wire.OpenSessions)
 _Result = TypeVar("_Result")
 _Jobs = queue.SimpleQueue[tuple[int, wire.Request] | None]
 
@@ -86,25 +89,34 @@ class Channel:
 
 
 def serve(channel: Channel) -> None:
-    """The whole life: start, login, requests, C_Finalize. Raises ProtocolError."""
+    """The whole life: start, login, sessions, requests, C_Finalize. Raises ProtocolError."""
     found = _answer(channel, wire.Start, find_token)
-    if found is None:
-        return
-    opened = _answer(channel, wire.LogIn, lambda request: _log_in(found, request))
-    if opened is None:
-        return
-    token, sessions = opened
-    jobs: _Jobs = queue.SimpleQueue()
-    threads = [threading.Thread(target=_work, args=(session, jobs, channel), daemon=True) for session in sessions]
+    token = found and _answer(channel, wire.LogIn, lambda request: found.log_in(request.pin))
+    sessions = token and _answer(channel, wire.OpenSessions, lambda request: token.open_sessions(request.sessions))
+    if token and sessions:
+        _serve_sessions(channel, token, sessions)
+
+
+def _serve_sessions(channel: Channel, token: OpenToken, sessions: list[CryptokiSession]) -> None:
+    canaries = Canaries()
+    values: _Jobs = queue.SimpleQueue()
+    management: _Jobs = queue.SimpleQueue()
+    work = [(management, token.anchor), *((values, session) for session in sessions)]
+    threads = [
+        threading.Thread(target=_work, args=(TokenSession(token, session, canaries), jobs, channel), daemon=True)
+        for jobs, session in work
+    ]
     for thread in threads:
         thread.start()
     while (job := channel.receive()) is not None:
-        jobs.put(job)
-    _shut_down(token, jobs, threads)
+        (values if isinstance(job[1], wire.Seal | wire.Open) else management).put(job)
+    for jobs, _ in work:
+        jobs.put(None)
+    _finalize(token, threads)
 
 
 def _answer(channel: Channel, kind: type[_Request], act: Callable[[_Request], _Result]) -> _Result | None:
-    """Receive the request that is due, act on it, answer with Done. None: it failed, or the operator has left."""
+    """Receive the request that is due, act on it, answer. None: it failed, or the operator has left."""
     received = channel.receive()
     if received is None:
         return None
@@ -116,17 +128,8 @@ def _answer(channel: Channel, kind: type[_Request], act: Callable[[_Request], _R
     except Outcome as outcome:
         channel.send(request_id, outcome.failed)
         return None
-    channel.send(request_id, wire.Done())
+    channel.send(request_id, wire.SessionsOpened(len(result)) if isinstance(result, list) else wire.Done())
     return result
-
-
-def _log_in(found: FoundToken, request: wire.LogIn) -> tuple[OpenToken, list[TokenSession]]:
-    token = found.log_in(request.pin)
-    canaries = Canaries()
-    try:
-        return token, [TokenSession(token, canaries) for _ in range(request.sessions)]
-    except CkrError as error:
-        raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
 
 
 def _work(session: TokenSession, jobs: _Jobs, channel: Channel) -> None:
@@ -135,10 +138,8 @@ def _work(session: TokenSession, jobs: _Jobs, channel: Channel) -> None:
         channel.send(request_id, session.serve(request))
 
 
-def _shut_down(token: OpenToken, jobs: _Jobs, threads: list[threading.Thread]) -> None:
+def _finalize(token: OpenToken, threads: list[threading.Thread]) -> None:
     """C_Finalize, but only once nobody is inside the library."""
-    for _ in threads:
-        jobs.put(None)
     deadline = time.monotonic() + _DRAIN_SECONDS
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sealing and opening one value on one session, by the algorithm of its key."""
+
+from collections.abc import Callable
+
+from strongroom.hsm import rsa, wire
+from strongroom.hsm.aead import AesGcm
+from strongroom.hsm.canary import PROBE, PROBE_AAD
+from strongroom.hsm.cbchmac import CbcHmac
+from strongroom.hsm.cryptoki import CryptokiSession
+from strongroom.hsm.keystore import StoredKey
+from strongroom.hsm.outcome import Outcome
+from strongroom.model.algorithms import Algorithm
+from strongroom.model.keys import KeySpec
+from strongroom.profiles import Profile
+
+_OF_AES = frozenset({Algorithm.AES_256_GCM, Algorithm.AES_256_GCM_IV16, Algorithm.AES_256_CBC_HMAC_SHA256})
+
+
+class Ciphers:
+    """Not for two threads at a time. Raises CkrError and Outcome; REFUSED for an algorithm that is not the key's."""
+
+    def __init__(self, session: CryptokiSession, profile: Profile) -> None:
+        self._profile = profile
+        self._gcm = AesGcm(session.functions, session.handle, profile)
+        self._cbc_hmac = CbcHmac(session.functions, session.handle, profile)
+        self.rsa = rsa.RsaOaep(session, self._gcm)
+
+    def seal(self, key: StoredKey, algorithm: Algorithm, plaintext: bytearray, aad: bytes) -> tuple[bytes, bytes]:
+        """(nonce, ciphertext ‖ tag) under an AES key, by the profile's own algorithm only."""
+        if algorithm is not self._profile.algorithm(key.spec) or algorithm not in _OF_AES:
+            raise Outcome(wire.Failure.REFUSED)
+        return self._of(algorithm).encrypt(key.handles, plaintext, aad)
+
+    def open(
+        self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue, decoy: Callable[[], bytes]
+    ) -> bytearray:
+        """The plaintext, which the caller wipes. `decoy` is for `RsaOaep.open`."""
+        if (key.spec is KeySpec.AES_256) is not (algorithm in _OF_AES):
+            raise Outcome(wire.Failure.REFUSED)
+        if algorithm not in _OF_AES:
+            return self.rsa.open(key, algorithm, value, decoy)
+        return self._of(algorithm).decrypt(key.handles, value.nonce, value.body, value.aad)
+
+    def seal_probe(self, key: StoredKey) -> wire.OpenValue:
+        """A known value under this key. Outcome REFUSED if the profile has no algorithm for it."""
+        algorithm = self.algorithm(key)
+        if key.spec.asymmetric:
+            return rsa.seal_probe(key, algorithm, PROBE, PROBE_AAD)
+        nonce, body = self.seal(key, algorithm, bytearray(PROBE), PROBE_AAD)
+        return wire.OpenValue(b"", nonce, body, PROBE_AAD)
+
+    def opens_probe(self, key: StoredKey, probe: wire.OpenValue) -> bool:
+        """Whether the token gives it back."""
+        return self.open(key, self.algorithm(key), probe, lambda: probe.wrapped_key) == PROBE
+
+    def algorithm(self, key: StoredKey) -> Algorithm:
+        """Of new values under this key."""
+        algorithm = self._profile.algorithm(key.spec)
+        if algorithm is None:
+            raise Outcome(wire.Failure.REFUSED)
+        return algorithm
+
+    def _of(self, algorithm: Algorithm) -> AesGcm | CbcHmac:
+        return self._cbc_hmac if algorithm is Algorithm.AES_256_CBC_HMAC_SHA256 else self._gcm
