@@ -86,7 +86,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     iv_source: IvSource = IvSource.HOST
     iv_bytes: int = 12
     """Length of the AES-GCM nonce: 12 or 16."""
-    max_data_bytes: int = 0
+    max_data_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Most bytes the token takes in one call of AES-CBC; 0: as many as a value has."""
     oaep_hash: OaepHash | None = None
     """Hash with which the token unwraps; None: no RSA keys here."""
