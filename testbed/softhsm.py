@@ -57,6 +57,7 @@ class SoftHsmToken:
         """This token as an entry of `hsms` in the operator's configuration."""
         return {
             "name": name,
+            "profile": "softhsm",
             "module": str(self.module),
             "tokenLabel": self.label,
             "pinFile": str(self.pin_file),

@@ -5,12 +5,14 @@ Every field has its meaning, unit and default beside it. An unknown field, a wro
 ConfigurationError that names the field; nothing starts then.
 """
 
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
+from strongroom import profiles, tracing
 from strongroom.model.limits import MAX_PLAINTEXT_BYTES
 
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -37,17 +39,35 @@ class HsmConfig(_Section, frozen=True, kw_only=True):
     """Digest the library must have; empty: not checked."""
     token_label: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     """CKA label of the token inside the library (PKCS#11: at most 32 characters). Exactly one must match."""
-    pin_file: _AbsolutePath
-    """File that holds the user PIN; read when needed, never kept. A trailing newline is dropped."""
+    profile: str = profiles.GENERIC
+    """What kind of token it is: softhsm, aws-cloudhsm, thales-luna, … (docs/hsm.md)."""
+    profile_changes: dict[str, Any] = {}
+    """Fields of the profile that are otherwise here, such as oaepHash."""
+    library_parameters: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    """Text handed to C_Initialize, for the libraries that ask for one (NSS); empty: none."""
+    pin_file: Annotated[str, msgspec.Meta(pattern=r"^(/.*)?$")] = ""
+    """File that holds the user PIN; read when needed, never kept. A trailing newline is dropped. Needed unless the
+    profile has no login; never read then."""
     environment: dict[str, str] = {}
     """Environment variables for the library's process, such as SOFTHSM2_CONF. It gets no other."""
-    sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
-    """Worker sessions, so operations at a time. SoftHSM gets slower above 2; network HSMs want 16 to 32."""
+    sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    """Sessions for values, so encryptions and decryptions at a time; none: as many as the profile says. What the token
+    allows counts, too."""
     operation_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
     """After this long an encryption or decryption counts as hung: the library's process is killed and started anew.
     Other calls (finding, generating and verifying keys) may take ten times as long."""
     certification: Annotated[str, msgspec.Meta(max_length=128)] = "none"
     """What the administrator states about the device (FIPS 140-3 Level 3, …). Shown in status as a claim."""
+
+    @property
+    def resolved_profile(self) -> profiles.Profile:
+        """The profile with its changes. Raises profiles.ProfileError, but not for what `load` has accepted."""
+        return profiles.load(self.profile, self.profile_changes)
+
+    @property
+    def wanted_sessions(self) -> int:
+        """How many sessions for values the token is asked for."""
+        return self.sessions or self.resolved_profile.sessions
 
 
 class ApiConfig(_Section, frozen=True, kw_only=True):
@@ -130,6 +150,11 @@ def _check_whole(path: Path, config: Config) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(f"{path}: two HSMs are named {name!r} - at `$.hsms[...].name`")
+    for index, hsm in enumerate(config.hsms):
+        try:
+            _check_hsm(hsm)
+        except _FieldError as error:
+            raise ConfigurationError(f"{path}: {error} - at `$.hsms[{index}].{error.field}`") from None
     for index, pattern in enumerate(config.secrets.denied_metadata):
         try:
             re.compile(pattern)
@@ -137,3 +162,30 @@ def _check_whole(path: Path, config: Config) -> None:
             raise ConfigurationError(
                 f"{path}: is not a regular expression: {error} - at `$.secrets.deniedMetadata[{index}]`"
             ) from None
+
+
+class _FieldError(Exception):
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _check_hsm(hsm: HsmConfig) -> None:
+    try:
+        profile = hsm.resolved_profile
+    except profiles.ProfileError as error:
+        raise _FieldError("profileChanges" if hsm.profile in profiles.names() else "profile", str(error)) from None
+    if profile.login and not hsm.pin_file:
+        raise _FieldError("pinFile", f"is needed, since tokens of the profile {hsm.profile!r} have a login")
+    if tracer := tracing.tracer_of_module(Path(hsm.module)):
+        raise _FieldError("module", f"{tracer} writes down every call, with PINs and plaintexts; name the token's own")
+    for variables, what in (
+        (hsm.environment, "environment"),
+        (os.environ, "the operator's own environment, which the library does not get"),
+    ):
+        for variable in variables:
+            if tracer := tracing.tracer_of_variable(variable):
+                raise _FieldError(
+                    "environment",
+                    f"{variable} has {tracer} write down calls, with PINs and plaintexts; remove it from {what}",
+                )

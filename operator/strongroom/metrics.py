@@ -89,17 +89,25 @@ class _TokenCollector(Collector):
         losses = CounterMetricFamily(
             "strongroom_hsm_worker_losses", "Worker processes that ended unasked.", labels=["token"]
         )
+        sessions = GaugeMetricFamily(
+            "strongroom_hsm_sessions", "Sessions of a token for encrypting and decrypting.", labels=["token"]
+        )
         in_flight = GaugeMetricFamily("strongroom_hsm_in_flight", "Requests a token works on.", labels=["token"])
-        waiting = GaugeMetricFamily("strongroom_hsm_waiting", "Requests that wait for a token.", labels=["token"])
+        waiting = GaugeMetricFamily(
+            "strongroom_hsm_waiting",
+            "Requests that wait for a session: to reconcile or for the API, or to manage keys.",
+            labels=["token", "share"],
+        )
         for token, counts in self._statistics().items():
             for family, by_label in (
                 (operations, counts.operations),
                 (values, counts.values),
                 (failures, counts.failures),
+                (waiting, counts.waiting),
             ):
                 for label, count in by_label.items():
                     family.add_metric([token, label], count)
             losses.add_metric([token], counts.worker_losses)
+            sessions.add_metric([token], counts.sessions)
             in_flight.add_metric([token], counts.in_flight)
-            waiting.add_metric([token], counts.waiting)
-        yield from (operations, values, failures, losses, in_flight, waiting)
+        yield from (operations, values, failures, losses, sessions, in_flight, waiting)

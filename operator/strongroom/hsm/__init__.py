@@ -3,13 +3,18 @@
 
 In the operator's process, without PKCS#11:
 
-    api       Token: seal, open, find, generate, verify; supervises its worker
-    values    what goes in and out
-    label     CKA_ID and CKA_LABEL of our keys
-    pin       the PIN file, and the memory of refused PINs
-    process   the worker process and the requests in flight to it
-    suspects  requests that may be what ends a worker
-    problems  failures of the worker, worded for people
+    api        Token: seal, open, find, generate, verify, public_key
+    values     what goes in and out
+    label      how our keys are marked
+    publickey  public keys, checked and as DER
+    exchange   one request, one answer: its turn, the worker, what is learnt from it
+    admission  whose turn it is: fair shares of the sessions
+    suspects   requests that may be what ends a worker
+    supervisor keeps a worker alive: opens, replaces, logs in at most once with a PIN
+    pin        the PIN file, and the memory of refused PINs
+    tokenfiles modes of the files of tokens that live in some
+    process    the worker process and the requests in flight to it
+    problems   failures of the worker, worded for people
 
 On both sides of the socket:
 

@@ -4,21 +4,30 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import NoReturn, TypeVar
 
 from strongroom.config import HsmConfig
-from strongroom.errors import Reason, StrongroomError
+from strongroom.errors import StrongroomError
 from strongroom.hsm import label as labels
 from strongroom.hsm import wire
+from strongroom.hsm.exchange import Exchange
 from strongroom.hsm.label import KeyLabel
-from strongroom.hsm.problems import operation_problem, suspect_problem, twins_problem, unavailable
-from strongroom.hsm.process import WorkerLost, WorkerProcess
-from strongroom.hsm.supervisor import Supervisor
-from strongroom.hsm.suspects import MEMORY_SECONDS, Standing, Suspects
-from strongroom.hsm.values import KeyMaterial, OpenItem, Sealed, SealItem, TokenInfo, TokenState, TokenStatistics
+from strongroom.hsm.problems import no_key_problem, operation_problem, twins_problem, unavailable
+from strongroom.hsm.publickey import UnsoundKeyError, sound_public_key
+from strongroom.hsm.values import (
+    KeyMaterial,
+    OpenItem,
+    Sealed,
+    SealItem,
+    Share,
+    TokenInfo,
+    TokenState,
+    TokenStatistics,
+)
+from strongroom.model.algorithms import BLOCK_BYTES, Algorithm
 from strongroom.model.ids import KeyId, KeyVersionRef
-from strongroom.model.limits import MAX_VALUES, NONCE_BYTES, TAG_BYTES
+from strongroom.model.keys import KeySpec
+from strongroom.model.limits import MAX_VALUES
 from strongroom.model.plaintext import Plaintext
 
 __all__ = [
@@ -27,17 +36,12 @@ __all__ = [
     "OpenItem",
     "SealItem",
     "Sealed",
+    "Share",
     "Token",
     "TokenInfo",
     "TokenState",
     "TokenStatistics",
 ]
-
-_MAX_WAITING = 1024
-"""Requests that may wait for a session; more are refused (Throttled) rather than kept with their plaintexts."""
-
-_MANAGEMENT_FACTOR = 10
-"""How much longer than an operation on values may finding, generating and verifying take: they are many calls each."""
 
 _Reply = TypeVar("_Reply", bound=wire.Reply)
 
@@ -51,31 +55,26 @@ class Token:
       or may not have happened. `state` tells when to try again.
     - HSM_ERROR: the token works and refuses.
     - KEY_VERSION_NOT_FOUND, KEY_CONFLICT: no such key on a healthy token; several of them.
-    - THROTTLED: more than 1024 requests wait already.
+    - THROTTLED: more than 512 requests of this share, or about keys, wait already.
 
-    As many requests run at a time as there are sessions. A seal or open that takes longer than
-    `operation_timeout_seconds` counts as hung and costs the worker; everything else has ten times that long. A request
-    that seems to crash or hang the library again and again is refused for a while (`suspects`). A cancelled call
-    returns at once, but its C call cannot be stopped: it keeps its session until it ends, and its result is dropped and
-    wiped.
+    As many seals and opens run at a time as there are sessions, shared out fairly (`admission`); one request about
+    keys runs beside them. A seal or open that takes longer than `operation_timeout_seconds` counts as hung and costs
+    the worker; everything else has ten times that long. A request that seems to crash or hang the library again and
+    again is refused for a while (`suspects`). A cancelled call returns at once, but its C call cannot be stopped: it
+    keeps its session until it ends, and its result is dropped and wiped.
     """
 
     def __init__(self, config: HsmConfig, *, on_change: Callable[[], None] = lambda: None) -> None:
         """`on_change` is called on the loop whenever `state` has changed."""
         self.name = config.name
-        self._timeout = config.operation_timeout_seconds
-        self._supervisor = Supervisor(config, on_change)
-        self._suspects = Suspects()
+        self._profile = config.resolved_profile
+        self._exchange = Exchange(config, on_change, self._forget_public_keys)
         self._twins: frozenset[KeyVersionRef] = frozenset()
         """Of what the token held several when it was last looked through; sessions may still know one of each."""
-        self._session_count = config.sessions
-        self._sessions = asyncio.Semaphore(config.sessions)
-        self._isolation = asyncio.Lock()
-        """Two that collect all sessions would wait for each other for ever."""
-        self._creation = asyncio.Lock()
-        """One key is created at a time: SoftHSM 2.6.1 fails on some when two are created at once."""
-        self._in_flight = 0
-        self._waiting = 0
+        self._public_keys: dict[KeyVersionRef, bytes] = {}
+        """Of the present worker."""
+        self._asking_public_key = asyncio.Lock()
+        """Many who want the same one ask once."""
         self._operations: Counter[str] = Counter()
         self._values: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
@@ -83,7 +82,7 @@ class Token:
     @property
     def state(self) -> TokenState:
         """Whether the token can be used."""
-        return self._supervisor.state
+        return self._exchange.supervisor.state
 
     @property
     def available(self) -> bool:
@@ -93,30 +92,37 @@ class Token:
     @property
     def problem(self) -> StrongroomError | None:
         """Why the token cannot be used; None while it can."""
-        return self._supervisor.problem
+        return self._exchange.supervisor.problem
 
     @property
     def statistics(self) -> TokenStatistics:
         """Counts up to now."""
+        exchange, supervisor = self._exchange, self._exchange.supervisor
+        waiting = {share.value: count for share, count in exchange.sessions.waiting.items()}
         return TokenStatistics(
             operations=dict(self._operations),
             failures=dict(self._failures),
             values=dict(self._values),
-            worker_starts=self._supervisor.starts,
-            worker_losses=self._supervisor.losses,
-            logins=self._supervisor.logins,
-            in_flight=self._in_flight,
-            waiting=self._waiting,
+            worker_starts=supervisor.starts,
+            worker_losses=supervisor.losses,
+            logins=supervisor.logins,
+            sessions=supervisor.sessions,
+            in_flight=exchange.in_flight,
+            waiting={**waiting, "management": sum(exchange.management.waiting.values())},
         )
 
     async def start(self) -> None:
         """Open the token; returns after the first attempt, or after 5 s. Never raises for a token that cannot be
         opened: it keeps trying. Once only."""
-        await self._supervisor.start()
+        await self._exchange.supervisor.start()
 
     async def close(self) -> None:
         """End the worker with C_Finalize, within 10 s. What is in flight fails with HSM_UNAVAILABLE."""
-        await self._supervisor.close()
+        await self._exchange.supervisor.close()
+
+    def algorithm(self, spec: KeySpec) -> Algorithm | None:
+        """Algorithm of new values under a key of this kind, as the token's profile says; None: it has no such keys."""
+        return self._profile.algorithm(spec)
 
     async def info(self) -> TokenInfo:
         """What the token says of itself, asked now; so also a check that it answers."""
@@ -129,42 +135,56 @@ class Token:
             firmware=found.firmware,
         )
 
-    async def seal(self, key: KeyVersionRef, items: Sequence[SealItem]) -> list[Sealed]:
-        """Encrypt with AES-256-GCM in the token: all, in order, in one round trip. At most 64 (ValueError).
+    async def seal(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[SealItem], *, share: Share
+    ) -> list[Sealed]:
+        """Encrypt under an AES key in the token: all, in order, in one round trip. At most 64, and never with an
+        algorithm that seals with a public key (ValueError).
 
-        Each attempt draws fresh nonces: random bytes of the token XOR random bytes of the kernel.
+        Each attempt has fresh nonces, from where the token's profile says.
         """
+        _check_count(items)
+        if algorithm.oaep_hash is not None:
+            raise ValueError("values are sealed with a public key outside the token")
         if not items:
             return []
-        _check_count(items)
         self._refuse_twins(key)
         values = [wire.SealValue(bytearray(item.plaintext.reveal()), item.aad) for item in items]
         try:
-            answer = await self._ask("seal", wire.Seal(labels.pack_id(key), values), wire.SealedValues, ref=key)
+            request = wire.Seal(labels.pack_id(key), algorithm, values)
+            answer = await self._ask("seal", request, wire.SealedValues, share=share, ref=key)
         finally:
             for value in values:
                 wire.wipe(value.plaintext)
-        sealed = [Sealed(value.nonce, value.body) for value in answer.values]
-        expected = [(NONCE_BYTES, len(item.plaintext) + TAG_BYTES) for item in items]
-        if [(len(value.nonce), len(value.body)) for value in sealed] != expected:
+        expected = [
+            (algorithm.nonce_bytes, algorithm.ciphertext_bytes(len(item.plaintext)) + algorithm.tag_bytes)
+            for item in items
+        ]
+        if [(len(value.nonce), len(value.body)) for value in answer.values] != expected:
             self._distrust_worker()
         self._values["seal"] += len(items)
-        return sealed
+        return [Sealed(value.nonce, value.body) for value in answer.values]
 
-    async def open(self, key: KeyVersionRef, items: Sequence[OpenItem]) -> list[Plaintext]:
+    async def open(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[OpenItem], *, share: Share
+    ) -> list[Plaintext]:
         """Decrypt: all, in order, in one round trip. At most 64 (ValueError).
 
         Raises InvalidCiphertext, with its `where`, for the first value that does not authenticate; what was decrypted
         before it is wiped. A forged value costs its sender only: the token stays available to everyone.
         """
+        _check_count(items)
         if not items:
             return []
-        _check_count(items)
         self._refuse_twins(key)
-        request = wire.Open(labels.pack_id(key), [wire.OpenValue(item.nonce, item.body, item.aad) for item in items])
-        answer = await self._ask("open", request, wire.OpenedValues, ref=key, where=[item.where for item in items])
+        values = [wire.OpenValue(item.wrapped_key, item.nonce, item.body, item.aad) for item in items]
+        request = wire.Open(labels.pack_id(key), algorithm, values)
+        where = [item.where for item in items]
+        answer = await self._ask("open", request, wire.OpenedValues, share=share, ref=key, where=where)
         try:
-            if [len(value) for value in answer.values] != [len(item.body) - TAG_BYTES for item in items]:
+            if len(answer.values) != len(items) or not all(
+                _fits(algorithm, len(item.body), len(value)) for item, value in zip(items, answer.values, strict=True)
+            ):
                 self._distrust_worker()
             self._values["open"] += len(items)
             return [Plaintext(value) for value in answer.values]
@@ -172,42 +192,64 @@ class Token:
             answer.wipe()
 
     async def find(self, key_id: KeyId) -> list[KeyMaterial]:
-        """Every key object of this id, in no particular order; twins show twice. Looks at every AES key of the token:
-        not for each request."""
+        """Every key of this id, in no particular order; twins show twice. Looks at every key of the token: not for each
+        request."""
         return self._materials(await self._ask("find", wire.Find(key_id.bytes), wire.FoundKeys))
 
     async def find_all(self) -> list[KeyMaterial]:
-        """Every AES key object whose id is one of ours, whoever made it: its label says who. From then on, until the
-        next time, twins are refused by `seal` and `open` with KEY_CONFLICT."""
+        """Every key whose id is one of ours, whoever made it: its label says who. From then on, until the next time,
+        twins are refused by `seal` and `open` with KEY_CONFLICT."""
         materials = self._materials(await self._ask("find", wire.Find(b""), wire.FoundKeys))
         counts = Counter(material.ref for material in materials)
         self._twins = frozenset(ref for ref, count in counts.items() if count > 1)
         return materials
 
-    async def generate(self, ref: KeyVersionRef, label: KeyLabel) -> KeyMaterial:
-        """A new AES-256 key that never leaves the token, verified as by `verify`. The label names the same version.
+    async def public_key(self, ref: KeyVersionRef) -> bytes:
+        """DER SubjectPublicKeyInfo of an RSA key; empty for AES. Asked of the token once in a worker's life, so known
+        only while the token is available."""
+        async with self._asking_public_key:
+            known = self._public_keys.get(ref)
+            if known is not None and self._exchange.supervisor.worker is not None:
+                return known
+            self._refuse_twins(ref)
+            materials = self._materials(await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys))
+            if any(material.ref != ref for material in materials):
+                self._distrust_worker()
+            if not materials:
+                raise no_key_problem(self.name, ref)
+            if len(materials) > 1:
+                raise twins_problem(self.name, ref)
+            self._public_keys[ref] = materials[0].public_key
+            return materials[0].public_key
+
+    async def generate(self, ref: KeyVersionRef, label: KeyLabel, spec: KeySpec) -> KeyMaterial:
+        """A new key of this kind that never leaves the token, verified as by `verify`. `label` names the same version.
 
         Raises KEY_EXISTS if any object carries the id, KEY_CONFLICT if another writer made one at the same time;
         nothing is deleted in either case. PKCS#11 has no create-if-absent: one writer per key id is the caller's part.
-        After HSM_UNAVAILABLE the key may exist: `find` it before trying again.
+        HSM_ERROR if the token's profile has no such keys. After HSM_UNAVAILABLE the key may exist: `find` it before
+        trying again.
         """
         if label.version != ref.version:
             raise ValueError("the label names another version")
-        request = wire.Generate(labels.pack_id(ref), label.format())
-        materials = self._materials(await self._ask("generate", request, wire.FoundKeys, ref=ref))
-        if [material.ref for material in materials] != [ref]:
+        request = wire.Generate(labels.pack_id(ref), label.format(), spec)
+        material = self._the_one(await self._ask("generate", request, wire.FoundKeys, ref=ref), ref)
+        if material.spec is not spec:
             self._distrust_worker()
-        return materials[0]
+        return material
 
-    async def verify(self, ref: KeyVersionRef) -> None:
+    async def verify(self, ref: KeyVersionRef) -> KeyMaterial:
         """Prove by behaviour that the key is safe: its value cannot be read, nor wrapped by a key made for that (where
-        the token can wrap at all), altered tags and additional data are refused, and it may only encrypt and decrypt.
-        Raises HSM_ERROR otherwise."""
-        await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.Done, ref=ref)
+        the token can wrap at all), altered tags and additional data are refused, and it may do no more than its kind
+        needs. Raises HSM_ERROR otherwise."""
+        return self._the_one(await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.FoundKeys, ref=ref), ref)
 
     def _refuse_twins(self, key: KeyVersionRef) -> None:
         if key in self._twins:
             raise twins_problem(self.name, key)
+
+    def _forget_public_keys(self) -> None:
+        self._public_keys.clear()
 
     async def _ask(
         self,
@@ -215,12 +257,13 @@ class Token:
         request: wire.Request,
         expected: type[_Reply],
         *,
+        share: Share = Share.RECONCILE,
         ref: KeyVersionRef | None = None,
         where: Sequence[str] = (),
     ) -> _Reply:
         """One round trip, counted."""
         try:
-            reply = await self._exchange(request)
+            reply = await self._exchange.ask(request, share)
             if isinstance(reply, wire.Failed):
                 raise self._failure(reply, ref, where)
             if not isinstance(reply, expected):
@@ -231,72 +274,9 @@ class Token:
         self._operations[kind] += 1
         return reply
 
-    async def _exchange(self, request: wire.Request) -> wire.Reply:
-        digest = self._suspects.digest(request)
-        standing = self._suspects.standing(digest)
-        if standing is Standing.REFUSED:
-            raise suspect_problem(self.name, MEMORY_SECONDS)
-        alone = standing is Standing.SUSPECT
-        on_values = isinstance(request, wire.Seal | wire.Open)
-        with ExitStack() as held:
-            worker = await self._take_session(request, held, alone=alone)
-            future = worker.ask(request, timeout=self._timeout * (1 if on_values else _MANAGEMENT_FACTOR))
-            release = held.pop_all().close  # when the worker is done, whether or not the caller waits for it
-            future.add_done_callback(lambda _: release())
-            future.add_done_callback(lambda done: self._learn(done, digest, alone=alone))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            future.add_done_callback(_drop)
-            raise
-        except WorkerLost as lost:
-            raise unavailable(self.name, f"the library's process {lost.cause}") from None
-
-    def _learn(self, done: asyncio.Future[wire.Reply], digest: bytes, *, alone: bool) -> None:
-        error = done.exception()
-        if error is None:
-            self._suspects.clear(digest)
-        elif isinstance(error, WorkerLost) and error.by_request:
-            self._suspects.blame(digest, alone=alone)
-
-    async def _take_session(self, request: wire.Request, held: ExitStack, *, alone: bool) -> WorkerProcess:
-        """The worker, to be asked now, with nothing else in flight if `alone`. What was waited for goes into `held`."""
-        if self._waiting >= _MAX_WAITING:
-            raise StrongroomError(
-                Reason.THROTTLED, f"HSM {self.name!r}: {self._waiting} requests wait already", hint="Try again later"
-            )
-        self._waiting += 1
-        try:
-            if isinstance(request, wire.Generate | wire.Verify):
-                await self._creation.acquire()
-                held.callback(self._creation.release)
-            if alone:
-                await self._isolation.acquire()
-                held.callback(self._isolation.release)
-            for _ in range(self._session_count if alone else 1):
-                await self._sessions.acquire()
-                held.callback(self._sessions.release)
-        finally:
-            self._waiting -= 1
-        self._in_flight += 1
-        held.callback(self._leave)
-        if self._supervisor.worker is None:
-            raise self._away()
-        return self._supervisor.worker
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-
-    def _away(self) -> StrongroomError:
-        """A fresh error each time: exceptions collect tracebacks."""
-        known = self.problem
-        if known is None:
-            return unavailable(self.name, "the library's process has just ended")
-        return StrongroomError(known.reason, known.message, hint=known.hint, ckr=known.ckr)
-
     def _failure(self, failed: wire.Failed, ref: KeyVersionRef | None, where: Sequence[str]) -> StrongroomError:
-        if failed.failure is wire.Failure.UNAVAILABLE and self._supervisor.worker is not None:
-            self._supervisor.worker.kill("lost its token")
+        if failed.failure is wire.Failure.UNAVAILABLE:
+            self._exchange.lose("lost its token")
         named = where[failed.index] if 0 <= failed.index < len(where) else "the value"
         return operation_problem(self.name, failed, ref=ref, where=named)
 
@@ -306,13 +286,23 @@ class Token:
             ref = labels.parse_id(key.cka_id)
             if ref is None:
                 self._distrust_worker()
-            materials.append(KeyMaterial(ref, KeyLabel.parse(key.label), key.never_extractable))
+            try:
+                public_key = sound_public_key(key)
+            except UnsoundKeyError:
+                self._distrust_worker()
+            label = KeyLabel.parse(key.label)
+            materials.append(KeyMaterial(ref, label, key.spec, public_key, key.never_extractable))
         return materials
+
+    def _the_one(self, found: wire.FoundKeys, ref: KeyVersionRef) -> KeyMaterial:
+        materials = self._materials(found)
+        if [material.ref for material in materials] != [ref]:
+            self._distrust_worker()
+        return materials[0]
 
     def _distrust_worker(self) -> NoReturn:
         """An answer that fits its type but not the question."""
-        if self._supervisor.worker is not None:
-            self._supervisor.worker.kill("sent what it must not")
+        self._exchange.lose("sent what it must not")
         raise unavailable(self.name, "the library's process sent what it must not")
 
 
@@ -321,9 +311,11 @@ def _check_count(items: Sequence[object]) -> None:
         raise ValueError(f"{len(items)} values at once, at most {MAX_VALUES} are allowed")
 
 
-def _drop(future: asyncio.Future[wire.Reply]) -> None:
-    """The caller has gone: nobody may see the result."""
-    if future.exception() is None:
-        reply = future.result()
-        if isinstance(reply, wire.OpenedValues):
-            reply.wipe()
+def _fits(algorithm: Algorithm, body_bytes: int, plaintext_bytes: int) -> bool:
+    """Whether so long a plaintext can come out of so long a body."""
+    longest = algorithm.plaintext_bytes(body_bytes - algorithm.tag_bytes)
+    if longest is None:
+        return False
+    if algorithm is Algorithm.AES_256_CBC_HMAC_SHA256:
+        return longest - BLOCK_BYTES < plaintext_bytes <= longest
+    return plaintext_bytes == longest

@@ -3,18 +3,31 @@
 
 HSMs lock after a few wrong PINs, often for good. So a refused PIN is never tried again, however often workers are
 replaced: only another content of the file is, unless that was refused before, too.
+
+A login that got no answer, because the library crashed or hung in it, says nothing of the PIN, but the token may have
+counted it as a wrong one. So three such logins with one PIN are as quick as any other attempt, and then there are 10,
+20, 40 and from then on 60 minutes between two: a network that was away heals by itself, and a token that locks after
+ten wrong PINs is not locked in an afternoon by one that nobody has seen refused. A login that works ends the count.
 """
 
 import hashlib
+import math
 import os
 import secrets
 import stat
+import time
 from collections import Counter
+from collections.abc import Callable
 
 from strongroom.errors import StrongroomError
 from strongroom.hsm import wire
 
 _MAX_PIN_BYTES = 255
+
+_QUICK_LOGINS = 3
+"""Logins with one PIN that may go unanswered before the next is put off; tokens lock after 3 to 10 wrong ones."""
+_FIRST_PAUSE_SECONDS = 600.0
+_LONGEST_PAUSE_SECONDS = 3600.0
 
 
 class PinFileError(Exception):
@@ -80,28 +93,35 @@ class PinMemory:
     """What became of the PINs that were tried. Keeps keyed digests of them, one for each that an administrator wrote
     into the file, until the operator ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._refusals: dict[bytes, StrongroomError] = {}
+        self._refusals: dict[bytes, tuple[float, StrongroomError]] = {}
+        """Each with the time from which the PIN may be tried again."""
         self._unanswered: Counter[bytes] = Counter()
 
-    def refuse(self, pin: bytearray, problem: StrongroomError) -> None:
-        """This PIN is not to be tried again, because of this problem."""
-        self._refusals[self._digest(pin)] = problem
+    def refuse(self, pin: bytearray, problem: StrongroomError, seconds: float = math.inf) -> None:
+        """This PIN is not to be tried for so long, because of this problem."""
+        self._refusals[self._digest(pin)] = (self._clock() + seconds, problem)
 
     def refusal(self, pin: bytearray) -> StrongroomError | None:
-        """Why this PIN is not to be tried; None if it may be."""
-        return self._refusals.get(self._digest(pin))
+        """Why this PIN is not to be tried now; None if it may be."""
+        until, problem = self._refusals.get(self._digest(pin), (-math.inf, None))
+        return problem if self._clock() < until else None
 
     def accept(self, pin: bytearray) -> None:
         """The token took this PIN."""
         self._unanswered.pop(self._digest(pin), None)
 
-    def count_unanswered(self, pin: bytearray) -> int:
-        """A login with this PIN did not answer: how often that happened since it last worked."""
+    def count_unanswered(self, pin: bytearray) -> tuple[int, float]:
+        """A login with this PIN did not answer: how often that happened since it last worked, and for how many seconds
+        it is not to be tried now; 0: no longer than anything else."""
         digest = self._digest(pin)
         self._unanswered[digest] += 1
-        return self._unanswered[digest]
+        times = self._unanswered[digest]
+        if times < _QUICK_LOGINS:
+            return times, 0.0
+        return times, min(_FIRST_PAUSE_SECONDS * 2.0 ** min(times - _QUICK_LOGINS, 16), _LONGEST_PAUSE_SECONDS)
 
     def _digest(self, pin: bytearray) -> bytes:
         return hashlib.blake2b(pin, key=self._key).digest()

@@ -71,7 +71,9 @@ def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, Strong
             )
         case Failure.MECHANISM_MISSING:
             return TokenState.MISCONFIGURED, unavailable(
-                config.name, "the token does not offer CKM_AES_GCM", hint="Use a token that does"
+                config.name,
+                f"the token does not offer what the profile {config.profile!r} needs{_in(code)}",
+                hint="Choose the profile of this token, or change it with profileChanges (docs/hsm.md)",
             )
         case _:
             return TokenState.UNAVAILABLE, unavailable(
@@ -79,13 +81,14 @@ def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, Strong
             )
 
 
-def unanswered_problem(config: HsmConfig, times: int, cause: str) -> StrongroomError:
-    """The library's process ended or hung so often in a login with one PIN that it is not tried again."""
-    return _pin_invalid(
-        config,
+def unanswered_problem(config: HsmConfig, times: int, cause: str, seconds: float) -> StrongroomError:
+    """The library's process ended or hung so often in a login with one PIN that the next try is put off."""
+    return unavailable(
+        config.name,
         f"{times} logins to the token {config.token_label!r} with this PIN got no answer; the last time the library's "
         f"process {cause}",
-        hint=f"Check PIN, library and device. {_ONE_TRY}",
+        hint=f"Check library and device. Each try may count as a wrong PIN, so the next one is in {seconds / 60:.0f} "
+        "minutes, or as soon as the PIN file's content changes",
     )
 
 
@@ -98,12 +101,7 @@ def operation_problem(hsm: str, failed: Failed, *, ref: KeyVersionRef | None, wh
         case Failure.UNAVAILABLE:
             return unavailable(hsm, f"the token does not answer as it should{_in(code)}", ckr_name=code)
         case Failure.KEY_NOT_FOUND:
-            return StrongroomError(
-                Reason.KEY_VERSION_NOT_FOUND,
-                f"HSM {hsm!r} holds no key {ref}",
-                hint="Restore the token's key from its backup",
-                ckr=code,
-            )
+            return no_key_problem(hsm, ref, code)
         case Failure.KEY_TWINS:
             return twins_problem(hsm, ref, code)
         case Failure.KEY_EXISTS:
@@ -135,6 +133,21 @@ def twins_problem(hsm: str, ref: KeyVersionRef | None, code: str = "") -> Strong
         hint="Remove the one that was not made by this cluster; nothing is deleted automatically",
         ckr=code,
     )
+
+
+def no_key_problem(hsm: str, ref: KeyVersionRef | None, code: str = "") -> StrongroomError:
+    """A healthy token does not hold the key."""
+    return StrongroomError(
+        Reason.KEY_VERSION_NOT_FOUND,
+        f"HSM {hsm!r} holds no key {ref}",
+        hint="Restore the token's key from its backup",
+        ckr=code,
+    )
+
+
+def queue_problem(hsm: str, waiting: int) -> StrongroomError:
+    """As many requests wait as may."""
+    return StrongroomError(Reason.THROTTLED, f"HSM {hsm!r}: {waiting} requests wait already", hint="Try again later")
 
 
 def suspect_problem(hsm: str, seconds: float) -> StrongroomError:

@@ -8,14 +8,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from strongroom.config import HsmConfig
-from strongroom.errors import StrongroomError
-from strongroom.hsm import wire
+from strongroom.errors import Reason, StrongroomError
+from strongroom.hsm import tokenfiles, wire
 from strongroom.hsm.pin import PinFile, PinFileError, PinMemory
 from strongroom.hsm.problems import start_problem, unanswered_problem, unavailable
 from strongroom.hsm.process import WorkerLost, WorkerProcess
@@ -30,31 +29,33 @@ _LAST_RETRY_SECONDS = 30.0
 _STABLE_SECONDS = 10.0
 """A worker that lived this long starts the backoff anew."""
 _PIN_POLL_SECONDS = 1.0
-"""How often the PIN file is read after the token refused its content."""
-_MAX_UNANSWERED_LOGINS = 3
-"""Logins with one PIN that may end in a crash or a hang: each may have cost a try, and tokens allow 3 to 10."""
+"""How often the PIN file is read while its content is not to be tried."""
 _INTERPRETER_SECONDS = 15.0
 """What starting an interpreter on a busy machine may take beside the first operation."""
-
-_SPY_LIBRARY = re.compile(r"pkcs11[-_]spy", re.IGNORECASE)
-_SPY_VARIABLE = "PKCS11SPY"
-"""OpenSC's spy writes every call, with PINs and plaintexts, to a file; its variables start with this."""
 
 
 class Supervisor:
     """Belongs to one event loop. `worker` is the one to ask, or None; then `problem` says why."""
 
-    def __init__(self, config: HsmConfig, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, config: HsmConfig, on_change: Callable[[], None], on_open: Callable[[int], None] = lambda sessions: None
+    ) -> None:
+        """`on_open` is called with the number of its sessions before a new worker becomes `worker`."""
         self.worker: WorkerProcess | None = None
         self.state = TokenState.STARTING
         self.problem: StrongroomError | None = unavailable(config.name, "the token is being opened")
         self.starts = 0
         self.losses = 0
         self.logins = 0
+        self.sessions = 0
         self._config = config
+        self._profile = config.resolved_profile
         self._on_change = on_change
+        self._on_open = on_open
         self._pin_file = PinFile(config.pin_file)
         self._pins = PinMemory()
+        self._pin_held = False
+        """Whether all there is to do is to wait for another PIN, or for the time to try this one again."""
         self._failures = 0
         self._attempted = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -78,21 +79,27 @@ class Supervisor:
             await self._task
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
+            began = loop.time()
+            self._pin_held = False
             try:
                 await self._attend(await self._open_worker())
+                began = loop.time()
             except _NotOpenedError as failure:
                 self._failures += 1
+                self._pin_held = failure.pin_held
                 self._change(failure.state, failure.problem)
             except Exception as fault:  # of ours: the token must not stay away for it
                 await self._start_over(fault)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._delay())
+                await asyncio.wait_for(self._stopping.wait(), self._delay(loop.time() - began))
 
     async def _attend(self, worker: WorkerProcess) -> None:
         """From open to lost."""
         loop = asyncio.get_running_loop()
         opened_at = loop.time()
+        self._on_open(self.sessions)
         self.worker = worker
         self._change(TokenState.AVAILABLE, None)
         cause = await worker.lost
@@ -117,26 +124,38 @@ class Supervisor:
             await self._process.close()
 
     async def _open_worker(self) -> WorkerProcess:
-        """A worker that is logged in. Raises _NotOpenedError."""
-        self._refuse_spies()
-        try:
-            pin = await asyncio.to_thread(self._pin_file.read)
-        except PinFileError as error:
-            raise self._misconfigured(error.message, error.hint) from None
+        """A worker that is logged in and has its sessions. Raises _NotOpenedError."""
+        pin = await self._read_pin()
         try:
             refusal = self._pins.refusal(pin)
             if refusal is not None:
-                raise _NotOpenedError(TokenState.PIN_INVALID, refusal)
+                refused = refusal.reason is Reason.HSM_PIN_INVALID
+                state = TokenState.PIN_INVALID if refused else TokenState.UNAVAILABLE
+                raise _NotOpenedError(state, refusal, pin_held=True)
+            try:
+                await asyncio.to_thread(tokenfiles.refuse_open_files, self._config.environment)
+            except tokenfiles.OpenFilesError as error:
+                raise self._misconfigured(error.message, error.hint) from None
             worker = await self._spawn()
             try:
                 await self._find_token(worker)
                 await self._log_in(worker, pin)
+                await self._open_sessions(worker)
             except BaseException:
                 await worker.close()
                 raise
             return worker
         finally:
             wire.wipe(pin)
+
+    async def _read_pin(self) -> bytearray:
+        """Empty if there is no login; the file is not read then."""
+        if not self._profile.login:
+            return bytearray()
+        try:
+            return await asyncio.to_thread(self._pin_file.read)
+        except PinFileError as error:
+            raise self._misconfigured(error.message, error.hint) from None
 
     async def _spawn(self) -> WorkerProcess:
         try:
@@ -151,8 +170,11 @@ class Supervisor:
         return worker
 
     async def _find_token(self, worker: WorkerProcess) -> None:
+        """The worker asks the token how it is: one that hangs does so here, where no PIN is at stake."""
         config = self._config
-        start = wire.Start(config.module, config.module_sha256, config.token_label)
+        start = wire.Start(
+            config.module, config.module_sha256, config.library_parameters, config.token_label, self._profile
+        )
         try:
             reply = await worker.ask(start, timeout=config.operation_timeout_seconds + _INTERPRETER_SECONDS)
         except WorkerLost as lost:
@@ -167,46 +189,51 @@ class Supervisor:
 
     async def _log_in(self, worker: WorkerProcess, pin: bytearray) -> None:
         """Whatever comes back, the PIN may have been counted by the token: nothing but success is simply repeated."""
-        config = self._config
-        self.logins += 1
+        self.logins += self._profile.login
         try:
-            reply = await worker.ask(wire.LogIn(pin, config.sessions), timeout=config.operation_timeout_seconds)
+            reply = await worker.ask(wire.LogIn(pin), timeout=self._config.operation_timeout_seconds)
         except WorkerLost as lost:
             raise self._unanswered(pin, lost.cause) from None
         match reply:
             case wire.Done():
                 self._pins.accept(pin)
             case wire.Failed():
-                state, problem = start_problem(config, reply)
-                if reply.failure is wire.Failure.LOGIN_REFUSED:
+                state, problem = start_problem(self._config, reply)
+                refused = reply.failure is wire.Failure.LOGIN_REFUSED
+                if refused:
                     self._pins.refuse(pin, problem)
-                raise _NotOpenedError(state, problem)
+                raise _NotOpenedError(state, problem, pin_held=refused)
             case _:
                 raise self._unanswered(pin, "sent what it must not")
 
     def _unanswered(self, pin: bytearray, cause: str) -> "_NotOpenedError":
-        if self._stopping.is_set():
+        if self._stopping.is_set() or not self._profile.login:
             return self._lost(cause)
-        times = self._pins.count_unanswered(pin)
-        if times < _MAX_UNANSWERED_LOGINS:
+        times, seconds = self._pins.count_unanswered(pin)
+        if not seconds:
             return self._lost(cause)
-        problem = unanswered_problem(self._config, times, cause)
-        self._pins.refuse(pin, problem)
-        return _NotOpenedError(TokenState.PIN_INVALID, problem)
+        problem = unanswered_problem(self._config, times, cause, seconds)
+        self._pins.refuse(pin, problem, seconds)
+        return _NotOpenedError(TokenState.UNAVAILABLE, problem, pin_held=True)
+
+    async def _open_sessions(self, worker: WorkerProcess) -> None:
+        """The PIN has been accepted: what fails here is none of its business."""
+        request = wire.OpenSessions(self._config.wanted_sessions)
+        try:
+            reply = await worker.ask(request, timeout=self._config.operation_timeout_seconds)
+        except WorkerLost as lost:
+            raise self._lost(lost.cause) from None
+        match reply:
+            case wire.SessionsOpened() if 1 <= reply.sessions <= request.sessions:
+                self.sessions = reply.sessions
+            case wire.Failed():
+                raise _NotOpenedError(*start_problem(self._config, reply))
+            case _:
+                raise self._lost("sent what it must not")
 
     def _lost(self, cause: str) -> "_NotOpenedError":
         problem = unavailable(self._config.name, f"the library's process {cause}")
         return _NotOpenedError(TokenState.UNAVAILABLE, problem)
-
-    def _refuse_spies(self) -> None:
-        module = Path(self._config.module)
-        names = (module.name, module.resolve().name)
-        variables = [name for name in self._config.environment if name.upper().startswith(_SPY_VARIABLE)]
-        if variables or any(_SPY_LIBRARY.search(name) for name in names):
-            raise self._misconfigured(
-                f"{', '.join(variables) or module} traces PKCS#11 calls, with PINs and plaintexts",
-                "Remove it from the configuration",
-            )
 
     def _misconfigured(self, what: str, hint: str) -> "_NotOpenedError":
         return _NotOpenedError(TokenState.MISCONFIGURED, unavailable(self._config.name, what, hint=hint))
@@ -225,15 +252,21 @@ class Supervisor:
                 _log.warning("%s", problem)
             asyncio.get_running_loop().call_soon(self._on_change)  # what it raises is not the supervision's
 
-    def _delay(self) -> float:
-        if self.state is TokenState.PIN_INVALID:
+    def _delay(self, spent: float) -> float:
+        """Seconds to the next attempt, when the last one took so long: the backoff is from start to start, so that an
+        attempt that hung for its whole time is followed by another at once."""
+        if self._pin_held:
             return _PIN_POLL_SECONDS
         longest = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        jittered = longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        return max(jittered - spent, _FIRST_RETRY_SECONDS / 2)
 
 
 class _NotOpenedError(Exception):
-    def __init__(self, state: TokenState, problem: StrongroomError) -> None:
+    """`pin_held`: it is not to be tried with this PIN now, so the file is looked at for another one."""
+
+    def __init__(self, state: TokenState, problem: StrongroomError, *, pin_held: bool = False) -> None:
         super().__init__(problem.message)
         self.state = state
         self.problem = problem
+        self.pin_held = pin_held

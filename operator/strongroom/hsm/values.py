@@ -28,8 +28,19 @@ class TokenState(Enum):
     PIN_INVALID = "PinInvalid"
     """The token refused the login; tried again when the PIN file's content changes, never before."""
     MISCONFIGURED = "Misconfigured"
-    """Module, PIN file, token label or a PIN that is or is about to be locked need an administrator; looked at again
-    with backoff, without a login."""
+    """Module, PIN file, token label, files of the token that are open to others, or a PIN that is or is about to be
+    locked need an administrator; looked at again with backoff, without a login."""
+
+
+@unique
+class Share(Enum):
+    """On whose behalf values are encrypted and decrypted. Each has its part of the sessions, so that neither starves
+    the other."""
+
+    RECONCILE = "reconcile"
+    """EncryptedSecrets becoming Secrets."""
+    API = "api"
+    """Requests to the crypto API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +121,12 @@ class TokenStatistics:
     """Workers that ended without being asked to: crashes, kills, hangs, lost tokens."""
     logins: int
     """How often the PIN was handed to a worker."""
+    sessions: int
+    """Sessions for values of the present worker; of the last one while there is none, 0 before the first."""
     in_flight: int
-    waiting: int
+    """Requests the worker was handed and has not answered."""
+    waiting: Mapping[str, int]
+    """Requests that wait, by what for: a session for `reconcile` or `api`, or `management` of keys."""
 
 
 def _check_aad(aad: bytes) -> None:
