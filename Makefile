@@ -22,7 +22,7 @@ UV_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: dev
 dev: $(DEV_STAMP) ## Set up for development: system packages and .venv
@@ -30,6 +30,11 @@ dev: $(DEV_STAMP) ## Set up for development: system packages and .venv
 .PHONY: binaries
 binaries: $(DEV_STAMP) ## Build the control plane and helm, once (some ten minutes on two cores)
 	$(BIN)/python -m testbed.binaries
+
+.PHONY: kryoptic
+kryoptic: $(DEV_STAMP) ## Build the second software token, once (a minute; needs Rust)
+	@.ci/system-packages hsm
+	$(BIN)/python -m testbed.kryoptic
 
 .PHONY: lint
 lint: $(DEV_STAMP) ## Check style, types and layers
@@ -50,6 +55,32 @@ test: binaries ## Run all tests, those on the real control plane included (PYTES
 .PHONY: test-unit
 test-unit: $(DEV_STAMP) ## Run the tests that need neither control plane nor token
 	$(BIN)/pytest -m "not cluster and not hsm" $(PYTEST_ARGS)
+
+.PHONY: test-hsm
+test-hsm: kryoptic ## Run the conformance suite over every software token
+	$(BIN)/pytest tests/hsm/conformance --tokens=softhsm,kryoptic,nss $(PYTEST_ARGS)
+
+.PHONY: test-ckr
+test-ckr: $(DEV_STAMP) ## Inject every return code at every PKCS#11 function, one at a time
+	$(BIN)/pytest tests/hsm -m matrix $(PYTEST_ARGS)
+
+.PHONY: test-hang
+test-hang: binaries ## Let every token hang for five minutes under a running operator
+	$(BIN)/pytest tests/operator -m endurance $(PYTEST_ARGS)
+
+.PHONY: stress-hsm
+stress-hsm: kryoptic ## A minute of mixed work on 16 sessions, on two tokens; prints figures
+	$(BIN)/python -m testbed.stress --token=softhsm
+	$(BIN)/python -m testbed.stress --token=kryoptic
+
+.PHONY: soak-hsm
+soak-hsm: kryoptic ## 200,000 operations in flat memory, on two tokens; prints figures
+	$(BIN)/python -m testbed.soak --token=softhsm
+	$(BIN)/python -m testbed.soak --token=kryoptic
+
+.PHONY: recovery
+recovery: $(DEV_STAMP) ## Measure how soon a token that failed is used again
+	$(BIN)/python -m testbed.recovery
 
 .PHONY: demo
 demo: binaries ## Show the main job, step by step, on a real control plane (KEEP=1 leaves it running)

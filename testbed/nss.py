@@ -43,6 +43,7 @@ class NssToken:
             "libraryParameters": f"configdir='sql:{self.tokens}' dbTokenDescription='{self.label}'",
             "tokenLabel": self.label,
             "pinFile": str(self.pin_file),
+            "environment": self.environment,
         }
 
 

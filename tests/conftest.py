@@ -20,6 +20,10 @@ from testbed.operatorslot import OperatorSlot, OwnOperator
 from testbed.softhsm import SoftHsmToken
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tokens", default="softhsm", help="tokens of the conformance suite: softhsm,kryoptic,nss")
+
+
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The session's control plane. A test that stops the API server starts it again."""
