@@ -104,7 +104,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Algorithm of values under an AES key."""
         if self.aead is Aead.CBC_HMAC:
             return Algorithm.AES_256_CBC_HMAC_SHA256
-        return Algorithm.AES_256_GCM if self.iv_bytes == Algorithm.AES_256_GCM.nonce_bytes else Algorithm.AES_256_GCM_IV16
+        if self.iv_bytes == Algorithm.AES_256_GCM_IV16.nonce_bytes:
+            return Algorithm.AES_256_GCM_IV16
+        return Algorithm.AES_256_GCM
 
     def algorithm(self, spec: KeySpec) -> Algorithm | None:
         """Algorithm of new values under a key of this kind; None: the token has no such keys."""
