@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request that ends the library: it costs the others two workers and no more, and no innocent one is refused."""
+"""A request that ends the library: it costs the others three workers and no more, and no innocent one is refused."""
 
 import asyncio
 import os
@@ -39,6 +39,8 @@ def test_a_request_is_suspect_then_refused_then_forgotten() -> None:
     assert digest == memory.digest(wire.Find(b"a")) != other
     memory.blame(digest, alone=False)
     memory.blame(digest, alone=False)
+    assert memory.standing(digest) is Standing.SUSPECT
+    memory.blame(digest, alone=True)
     assert memory.standing(digest) is Standing.SUSPECT
     memory.blame(digest, alone=True)
     assert memory.standing(digest) is Standing.REFUSED
@@ -83,7 +85,7 @@ async def _open_until_settled(token: Token, key: KeyVersionRef, sealed: Sealed) 
 
 @pytest.mark.hsm
 @pytest.mark.parametrize("fault", ["crashes", "hangs"])
-async def test_a_request_that_ends_the_library_costs_two_workers_and_the_others_nothing_but_time(
+async def test_a_request_that_ends_the_library_costs_three_workers_and_the_others_nothing_but_time(
     faults: Faults, open_token: OpenToken, make_key: MakeKey, wait_until: WaitUntil, fault: str
 ) -> None:
     token = await open_token(sessions=4, operationTimeoutSeconds=2)
@@ -96,7 +98,7 @@ async def test_a_request_that_ends_the_library_costs_two_workers_and_the_others_
     assert outcomes[1:] == plaintexts
     assert isinstance(outcomes[0], StrongroomError)
     assert outcomes[0].reason is Reason.HSM_ERROR
-    assert token.statistics.worker_losses == 2
+    assert token.statistics.worker_losses == 3
     with pytest.raises(StrongroomError, match="is not sent again for 10 minutes"):
         await token.open(key, [OpenItem(poison.nonce, poison.body, _AAD, "value")])
     await wait_until(lambda: token.available)
@@ -111,7 +113,7 @@ async def test_a_request_whose_caller_has_gone_is_remembered(
     key = await make_key(token)
     poison = await _seal(token, key, b"poison")
     faults.set("C_Decrypt", input=poison.body.hex(), hangs=True)
-    for losses in (1, 2):
+    for losses in (1, 2, 3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await token.open(key, [OpenItem(poison.nonce, poison.body, _AAD, "value")])

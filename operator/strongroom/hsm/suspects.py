@@ -4,13 +4,13 @@
 A single request can crash or hang a library. Tried again and again, as objects and clients do, it would take the token
 from everybody each time. Which of the requests in flight it was, nothing tells. So:
 
-    in flight when the process crashed or hung                     suspect: runs alone, in every session's stead
-    a suspect, and the process crashed or hung while it ran alone  refused for 10 minutes
-    answered, however                                              cleared
+    in flight when the process crashed or hung                   suspect: runs alone, in every session's stead
+    the process crashed or hung twice while it ran alone         refused for 10 minutes
+    answered, however                                            cleared
 
 A process that ends for another reason makes suspects of the innocent, but their next try, alone, clears them. One is
-refused wrongly only if the process is ended from outside twice, the second time in the few milliseconds when it runs
-alone; ten minutes later it is tried anew.
+refused wrongly only if the process is ended from outside three times, twice in the few milliseconds when it runs alone;
+ten minutes later it is tried anew.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ from strongroom.hsm import wire
 
 MEMORY_SECONDS = 600.0
 """How long a request is suspect or refused after the last loss it was part of."""
+_LOSSES_ALONE = 2
+"""One could be chance: a process that is killed again and again from outside is killed while something runs."""
 _MAX_REMEMBERED = 4096
 """The oldest is forgotten beyond that. A loss adds as many as there are sessions, at most 64."""
 
@@ -42,8 +44,8 @@ class Suspects:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._known: dict[bytes, tuple[Standing, float]] = {}
-        """Oldest first; each with the time when it is forgotten."""
+        self._known: dict[bytes, tuple[int, float]] = {}
+        """Losses alone, and the time when it is forgotten; oldest first."""
 
     def digest(self, request: wire.Request) -> bytes:
         """What a request is known by: equal for equal requests. Raises wire.ProtocolError as `wire.encode` does."""
@@ -55,15 +57,21 @@ class Suspects:
 
     def standing(self, digest: bytes) -> Standing:
         """As of now."""
-        standing, until = self._known.get(digest, (Standing.CLEAR, 0.0))
-        return standing if self._clock() < until else Standing.CLEAR
+        if digest not in self._known:
+            return Standing.CLEAR
+        losses, until = self._known[digest]
+        if self._clock() >= until:
+            return Standing.CLEAR
+        return Standing.REFUSED if losses >= _LOSSES_ALONE else Standing.SUSPECT
 
     def blame(self, digest: bytes, *, alone: bool) -> None:
         """It was in flight when the process crashed or hung; `alone`: as a suspect, with nothing beside it."""
-        self._known.pop(digest, None)
+        losses, until = self._known.pop(digest, (0, 0.0))
+        if self._clock() >= until:
+            losses = 0
         if len(self._known) >= _MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
-        self._known[digest] = (Standing.REFUSED if alone else Standing.SUSPECT, self._clock() + MEMORY_SECONDS)
+        self._known[digest] = (losses + alone, self._clock() + MEMORY_SECONDS)
 
     def clear(self, digest: bytes) -> None:
         """It was answered."""
