@@ -22,12 +22,20 @@ On both sides of the socket:
     wire      typed messages and their frames
     ckr       names and classes of PKCS#11 return codes
 
-In the worker process, the only place where `pkcs11` is imported:
+In the worker process, the only place where C is called:
 
-    worker    its start, threads, the loop
-    module    loading a library, its functions, the token and its sessions
-    session   one session: requests to replies, and what each return code leads to
-    aead      AES-GCM
-    canary    tells a bad value from a bad token
-    keystore  finding, generating and verifying keys
+    worker       its start, threads, the loop
+    cryptoki     PKCS#11: structures, numbers, functions, what takes more than one call
+    module       loading a library, finding the token, logging in, opening sessions
+    session      requests to replies, and what each return code leads to
+    ciphers      one value, by the algorithm of its key
+    aead         AES-GCM
+    cbchmac      AES-CBC with HMAC
+    rsa          unwrapping the key that a value brings along
+    nonces       random initial vectors
+    buffers      memory that is overwritten
+    canary       tells a bad value from a bad token
+    keystore     finding and generating keys
+    verification proves how a key behaves
+    outcome      ends a request early
 """
