@@ -23,11 +23,21 @@ HSM = {
     "module": "/opt/vendor/lib/libpkcs11.so",
     "moduleSha256": "ab" * 32,
     "tokenLabel": "payments",
+    "profile": "thales-luna",
+    "profileChanges": {"oaepHash": "sha1"},
+    "libraryParameters": "configdir='sql:/opt/vendor'",
     "pinSecret": {"name": "payments-pin", "key": "user"},
     "environment": {"VENDOR_CONF": "/opt/vendor/conf", "RETRIES": "3"},
     "sessions": 16,
     "operationTimeoutSeconds": 2.5,
     "certification": "FIPS 140-3 Level 3",
+}
+WITHOUT_LOGIN = {
+    "name": "cloud",
+    "module": "/opt/google/libkmsp11.so",
+    "tokenLabel": "ring",
+    "profile": "google-cloud-kms",
+    "environment": {"KMS_PKCS11_CONFIG": "/opt/google/config.yaml"},
 }
 EVERYTHING = {
     "global": {"anything": 1},
@@ -59,6 +69,8 @@ VARIANTS = {
     "default": {},
     "everything": EVERYTHING,
     "real HSM alone": {"softhsm": {"enabled": False}, "hsms": [HSM]},
+    "HSM without a login": {"softhsm": {"enabled": False}, "hsms": [WITHOUT_LOGIN]},
+    "two real HSMs": {"softhsm": {"enabled": False}, "hsms": [HSM, WITHOUT_LOGIN]},
     "without the crypto API": {"apiService": {"enabled": False}},
     "existing ServiceAccount and claim": {
         "serviceAccount": {"create": False, "name": "mine"},
@@ -123,8 +135,11 @@ def test_every_value_reaches_the_configuration(render: Callable[..., Any], tmp_p
     path.write_text(one(render(EVERYTHING), "ConfigMap")["data"]["config.yaml"])
     config = load(path)
     software, real = config.hsms
-    assert (software.name, software.environment) == ("try", {"SOFTHSM2_CONF": "/etc/strongroom/softhsm2.conf"})
+    assert (software.name, software.profile) == ("try", "softhsm")
+    assert software.environment == {"SOFTHSM2_CONF": "/etc/strongroom/softhsm2.conf"}
     assert (real.name, real.module, real.module_sha256) == (HSM["name"], HSM["module"], HSM["moduleSha256"])
+    assert (real.profile, real.profile_changes) == (HSM["profile"], HSM["profileChanges"])
+    assert (real.library_parameters, real.resolved_profile.oaep_hash) == (HSM["libraryParameters"], "sha1")
     assert (real.token_label, real.environment) == (HSM["tokenLabel"], HSM["environment"])
     assert (real.sessions, real.operation_timeout_seconds) == (HSM["sessions"], HSM["operationTimeoutSeconds"])
     assert real.certification == HSM["certification"]

@@ -28,7 +28,7 @@ HSM = {"name": "a", "module": "/m.so", "tokenLabel": "t", "pinSecret": {"name": 
         ({"softhsm": {"module": "libsofthsm2.so"}}, "at '/softhsm/module'"),
         ({"softhsm": {"pin": "1234"}}, "additional properties 'pin' not allowed"),
         ({"softhsm": {"enabled": False}}, "no HSM: list one under hsms"),
-        ({"hsms": [{"name": "a"}]}, "missing properties 'module', 'tokenLabel', 'pinSecret'"),
+        ({"hsms": [{"name": "a"}]}, "missing properties 'module', 'tokenLabel'"),
         ({"hsms": [HSM | {"pin": "1234"}]}, "additional properties 'pin' not allowed"),
         ({"hsms": [HSM | {"name": "default"}]}, 'two HSMs are named "default"'),
         ({"hsms": [HSM, HSM]}, 'two HSMs are named "a"'),

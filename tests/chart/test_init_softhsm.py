@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.hsm.tokenfiles import refuse_open_files
 from testbed import REPOSITORY
 
 pytestmark = pytest.mark.hsm
@@ -20,13 +21,16 @@ PIN = "correct horse"
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """What the pod gives to the script: an empty volume, its configuration and the PIN."""
-    (tmp_path / "tokens").mkdir()
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume").chmod(0o777)
+    directory = tmp_path / "volume" / "tokens"
     configuration = tmp_path / "softhsm2.conf"
-    configuration.write_text(f"directories.tokendir = {tmp_path / 'tokens'}\nobjectstore.backend = file\n")
+    configuration.write_text(f"directories.tokendir = {directory}\nobjectstore.backend = file\n")
     (tmp_path / "pin").write_bytes(f"{PIN}\r\n".encode())
     return {
         "PATH": os.environ["PATH"],
         "SOFTHSM2_CONF": str(configuration),
+        "TOKEN_DIRECTORY": str(directory),
         "TOKEN_LABEL": LABEL,
         "PIN_FILE": str(tmp_path / "pin"),
     }
@@ -54,6 +58,7 @@ def test_token_is_made_once_and_opens_with_the_pin(environment: dict[str, str]) 
     assert (first.returncode, PIN in first.stdout + first.stderr) == (0, False), first.stderr
     made = tokens(environment)
     assert len(made) == 1
+    refuse_open_files(environment)
     assert can_log_in(PIN, environment)
     assert not can_log_in(PIN[:-1], environment)
 

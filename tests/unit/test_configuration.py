@@ -45,7 +45,29 @@ def without(field: str) -> str:
     ("text", "names"),
     [
         pytest.param(without("namespace"), "`namespace`", id="namespace-missing"),
-        pytest.param(without("pinFile"), "`pinFile` - at `$.hsms[0]`", id="pin-file-missing"),
+        pytest.param(without("pinFile"), "is needed", id="pin-file-missing"),
+        pytest.param(with_hsm("profile: lunar"), "there is no profile 'lunar', but aws-cloudhsm", id="profile-unknown"),
+        pytest.param(with_hsm("profile: ../generic"), "`$.hsms[0].profile`", id="profile-a-path"),
+        pytest.param(
+            with_hsm("profileChanges: {ivBytes: 13}"), "ivBytes is 12 or 16 - at `$.hsms[0].profileChanges`", id="iv"
+        ),
+        pytest.param(
+            with_hsm("profileChanges: {login: maybe}"), "`$.login` - at `$.hsms[0].profileChanges`", id="change-of-type"
+        ),
+        pytest.param(
+            with_hsm("profileChanges: {iv_bytes: 12}"),
+            "`iv_bytes` - at `$.hsms[0].profileChanges`",
+            id="change-unknown",
+        ),
+        pytest.param(with_hsm("profileChanges: [login]"), "`$.hsms[0].profileChanges`", id="changes-a-list"),
+        pytest.param(
+            SMALLEST.replace("libsofthsm2.so", "pkcs11-spy.so"), "pkcs11-spy writes down every call", id="spy-module"
+        ),
+        pytest.param(
+            with_hsm("environment: {PKCS11SPY: /usr/lib/softhsm/libsofthsm2.so}"),
+            "remove it from environment - at `$.hsms[0].environment`",
+            id="spy-variable",
+        ),
         pytest.param("namespace: a\nhsms: []\n", "`$.hsms`", id="no-hsm"),
         pytest.param(SMALLEST + "namspace: b\n", "`namspace`", id="unknown-field"),
         pytest.param(with_hsm("pin: '1234'"), "`pin` - at `$.hsms[0]`", id="unknown-field-of-an-hsm"),
@@ -117,6 +139,26 @@ def test_any_file_is_loaded_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path.write_bytes(text)
     with pytest.raises(ConfigurationError):
         config.load(path)
+
+
+def test_pin_file_is_not_needed_without_a_login(tmp_path: Path) -> None:
+    [hsm] = load(tmp_path, without("pinFile") + "  profileChanges: {login: false}\n").hsms
+    assert (hsm.pin_file, hsm.resolved_profile.login) == ("", False)
+
+
+def test_configured_number_of_sessions_is_wanted_rather_than_the_profiles(tmp_path: Path) -> None:
+    [profiles_own] = load(tmp_path, with_hsm("profileChanges: {sessions: 7}")).hsms
+    assert profiles_own.wanted_sessions == 7
+    [configured] = load(tmp_path, with_hsm("profileChanges: {sessions: 7}\n  sessions: 9")).hsms
+    assert configured.wanted_sessions == 9
+
+
+def test_tracing_in_the_operators_own_environment_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PKCS11SPY_OUTPUT", "/tmp/spy.log")
+    with pytest.raises(ConfigurationError, match=r"PKCS11SPY_OUTPUT has OpenSC's pkcs11-spy write down calls.*own"):
+        load(tmp_path, SMALLEST)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "a-directory"])

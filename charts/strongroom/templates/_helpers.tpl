@@ -52,8 +52,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $all := list }}
 {{- with .Values.softhsm }}
 {{- if .enabled }}
-{{- $all = append $all (dict "name" .name "module" .module "tokenLabel" .tokenLabel "pinSecret" .pinSecret
-      "environment" (dict "SOFTHSM2_CONF" "/etc/strongroom/softhsm2.conf") "sessions" 2) }}
+{{- $all = append $all (dict "name" .name "profile" "softhsm" "module" .module "tokenLabel" .tokenLabel "pinSecret" .pinSecret
+      "environment" (dict "SOFTHSM2_CONF" "/etc/strongroom/softhsm2.conf")) }}
 {{- end }}
 {{- end }}
 {{- $all = concat $all .Values.hsms }}
@@ -77,7 +77,8 @@ config.yaml: |
   serviceAccount: {{ include "strongroom.serviceAccountName" . }}
   hsms:
   {{- range include "strongroom.hsms" . | fromYamlArray }}
-    - {{ omit . "pinSecret" | merge (dict "pinFile" (printf "/run/strongroom/pins/%s/pin" .name)) | toYaml | indent 6 | trim }}
+    {{- $pin := ternary (dict "pinFile" (printf "/run/strongroom/pins/%s/pin" .name)) dict (hasKey . "pinSecret") }}
+    - {{ omit . "pinSecret" | merge $pin | toYaml | indent 6 | trim }}
   {{- end }}
   api:
     enabled: {{ .Values.apiService.enabled }}
