@@ -12,11 +12,21 @@ so itself.
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 _SOFTHSM_DIRECTORY = re.compile(r"^\s*directories\.tokendir\s*=\s*(.*?)\s*$", re.MULTILINE)
+
+
+class _KryopticSlot(msgspec.Struct):
+    dbtype: str = ""
+    dbargs: str = ""
+
+
+class _KryopticConfiguration(msgspec.Struct):
+    slots: list[_KryopticSlot] = []
 
 
 class OpenFilesError(Exception):
@@ -58,10 +68,10 @@ def _kryoptic_databases(configuration: str) -> list[Path]:
     if not configuration:
         return []
     try:
-        slots = tomllib.loads(_read(configuration)).get("slots", [])
-    except tomllib.TOMLDecodeError:
+        slots = msgspec.toml.decode(_read(configuration), type=_KryopticConfiguration).slots
+    except msgspec.DecodeError:
         return [Path(configuration)]  # the database itself
-    return [Path(slot["dbargs"]) for slot in slots if slot.get("dbtype") == "sqlite" and slot.get("dbargs")]
+    return [Path(slot.dbargs) for slot in slots if slot.dbtype == "sqlite" and slot.dbargs]
 
 
 def _read(path: str) -> str:
