@@ -222,7 +222,14 @@ class KeyStore:
 
     def _ours(self, kind: _Attributes, id_prefix: bytes) -> Iterator[tuple[int, bytes]]:
         for key in self._session.find(kind):
-            cka_id = self._identity(key, kind)
+            try:
+                cka_id = self._identity(key, kind)
+            except CkrError as error:
+                if ckr.class_of(error.code) is not CkrClass.HANDLE:
+                    raise
+                # It was a value's own key, which lives in another thread for as long as that is decrypted.
+                self._token.check_health(self._session)
+                continue
             if cka_id.startswith(id_prefix) and parse_id(cka_id) is not None:
                 yield key, cka_id
 
