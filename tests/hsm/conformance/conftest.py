@@ -12,31 +12,22 @@ import pytest
 
 from strongroom.hsm.api import Token
 from strongroom.model.keys import KeySpec
-from testbed.kryoptic import KryopticToken
-from testbed.nss import NssToken
+from testbed.hsmkeys import TOKEN_KINDS, KeyInUse, make_key
 from testbed.pkcs11token import Pkcs11Token
-from testbed.softhsm import SoftHsmToken
-from tests.hsm.conformance.usage import KeyInUse, make_key
-
-_TOKENS: dict[str, Callable[[Path, str], Pkcs11Token]] = {
-    "softhsm": SoftHsmToken,
-    "kryoptic": KryopticToken,
-    "nss": NssToken,
-}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "token_kind" in metafunc.fixturenames:
         kinds = metafunc.config.getoption("--tokens").split(",")
-        if unknown := set(kinds) - set(_TOKENS):
-            raise pytest.UsageError(f"--tokens: {', '.join(sorted(unknown))}: not among {', '.join(_TOKENS)}")
+        if unknown := set(kinds) - set(TOKEN_KINDS):
+            raise pytest.UsageError(f"--tokens: {', '.join(sorted(unknown))}: not among {', '.join(TOKEN_KINDS)}")
         metafunc.parametrize("token_kind", kinds)
 
 
 @pytest.fixture
 def new_token(token_kind: str, tmp_path: Path) -> Pkcs11Token:
     """A token of the test's own."""
-    return _TOKENS[token_kind](tmp_path / token_kind, f"own-{secrets.token_hex(4)}")
+    return TOKEN_KINDS[token_kind](tmp_path / token_kind, f"own-{secrets.token_hex(4)}")
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm.api import Token
 from strongroom.model.keys import KeySpec
+from testbed.hsmkeys import KeyInUse, label, make_key, new_ref
 from testbed.pkcs11token import Pkcs11Token
-from tests.hsm.conformance.usage import KeyInUse, label, make_key, new_ref
 
 pytestmark = pytest.mark.hsm
 
@@ -82,7 +82,7 @@ async def test_an_existing_id_is_not_generated_again(hsm: Token, keeps_keys: boo
 async def test_an_absent_key_is_not_found(hsm: Token, keeps_keys: bool) -> None:
     key = await make_key(hsm, KeySpec.AES_256, refused=not keeps_keys)
     item = await key.seal(b"value")
-    absent = KeyInUse(hsm, new_ref(), key.algorithm, b"")
+    absent = KeyInUse(hsm, new_ref(), key.algorithm)
     for use in (absent.seal(b"value"), absent.open(item), hsm.verify(absent.ref)):
         with pytest.raises(StrongroomError) as caught:
             await use
@@ -106,4 +106,4 @@ async def test_a_key_is_the_same_to_a_process_that_never_saw_it_made(
     assert found.label == label()
     if keeps_keys:
         assert await other.verify(key.ref) == found
-    assert await KeyInUse(other, key.ref, key.algorithm, b"").open(item) == b"value"
+    assert await KeyInUse(other, key.ref, key.algorithm).open(item) == b"value"

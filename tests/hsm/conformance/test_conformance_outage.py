@@ -11,8 +11,8 @@ import pytest
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm.api import Token, TokenState
 from strongroom.model.keys import KeySpec
+from testbed.hsmkeys import KeyInUse
 from testbed.pkcs11token import Pkcs11Token, change_pin
-from tests.hsm.conformance.usage import KeyInUse
 
 pytestmark = pytest.mark.hsm
 

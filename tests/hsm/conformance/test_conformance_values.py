@@ -12,7 +12,7 @@ from strongroom.hsm.api import OpenItem, Share, Token, TokenState
 from strongroom.hsm.values import MAX_AAD_BYTES
 from strongroom.model.algorithms import Algorithm
 from strongroom.model.keys import KeySpec
-from tests.hsm.conformance.usage import AAD, KeyInUse
+from testbed.hsmkeys import AAD, KeyInUse
 
 pytestmark = pytest.mark.hsm
 
@@ -124,17 +124,17 @@ async def test_many_callers_on_many_sessions_lose_nothing(
     """More callers than sessions, of both shares, with forged values among them."""
     made = await key_in_use(KeySpec.AES_256)
     token = await open_token(sessions=16)
-    key = KeyInUse(token, made.ref, made.algorithm, b"")
+    key = KeyInUse(token, made.ref, made.algorithm)
 
     async def caller(number: int) -> None:
         share = Share.API if number % 2 else Share.RECONCILE
         for turn in range(40):
             plaintext = b"%d/%d" % (number, turn) * 50
             item = await key.seal(plaintext)
-            assert await key.open(item, share) == plaintext
+            assert await key.open(item, share=share) == plaintext
             if turn % 10 == 0:
                 with pytest.raises(InvalidCiphertext):
-                    await key.open(replace(item, body=_flip(item.body, -1)), share)
+                    await key.open(replace(item, body=_flip(item.body, -1)), share=share)
 
     await asyncio.gather(*(caller(number) for number in range(32)))
     assert (token.statistics.worker_starts, token.statistics.worker_losses) == (1, 0)
@@ -146,7 +146,7 @@ async def test_more_sessions_than_anybody_needs_are_no_problem(
     made = await key_in_use(KeySpec.AES_256)
     token = await open_token(sessions=64)
     assert token.available, token.problem
-    key = KeyInUse(token, made.ref, made.algorithm, b"")
+    key = KeyInUse(token, made.ref, made.algorithm)
     items = await asyncio.gather(*(key.seal(b"%d" % number) for number in range(128)))
     assert await asyncio.gather(*(key.open(item) for item in items)) == [b"%d" % number for number in range(128)]
 
