@@ -58,8 +58,30 @@ def test_every_refused_pin_stays_refused_each_for_its_own_reason() -> None:
 
 def test_unanswered_logins_are_counted_for_each_pin_until_it_works() -> None:
     memory = PinMemory()
-    assert [memory.count_unanswered(bytearray(b"first")) for _ in range(2)] == [1, 2]
-    assert memory.count_unanswered(bytearray(b"second")) == 1
+    assert [memory.count_unanswered(bytearray(b"first"))[0] for _ in range(2)] == [1, 2]
+    assert memory.count_unanswered(bytearray(b"second"))[0] == 1
     memory.accept(bytearray(b"first"))
-    assert memory.count_unanswered(bytearray(b"first")) == 1
-    assert memory.count_unanswered(bytearray(b"second")) == 2
+    assert memory.count_unanswered(bytearray(b"first"))[0] == 1
+    assert memory.count_unanswered(bytearray(b"second"))[0] == 2
+
+
+def test_third_unanswered_login_and_each_further_one_puts_the_next_off_for_longer() -> None:
+    memory = PinMemory()
+    pauses = [memory.count_unanswered(bytearray(b"a pin"))[1] for _ in range(40)]
+    assert pauses[:7] == [0, 0, 600, 1200, 2400, 3600, 3600]
+    assert set(pauses[7:]) == {3600}
+    assert memory.count_unanswered(bytearray(b"another"))[1] == 0
+
+
+def test_pin_that_was_put_off_may_be_tried_when_its_time_has_come() -> None:
+    now = 1000.0
+    memory = PinMemory(clock=lambda: now)
+    pin, refused = bytearray(b"put-off"), bytearray(b"refused")
+    memory.refuse(pin, StrongroomError(Reason.HSM_UNAVAILABLE, "no answer"), 600)
+    memory.refuse(refused, StrongroomError(Reason.HSM_PIN_INVALID, "refused"))
+    now = 1599.0
+    assert memory.refusal(pin) is not None
+    now = 1600.0
+    assert memory.refusal(pin) is None
+    now = 1e12
+    assert memory.refusal(refused) is not None

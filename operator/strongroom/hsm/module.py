@@ -35,27 +35,22 @@ _RANDOM_BYTES = 16
 
 
 class FoundToken:
-    """The one token that was asked for, not logged in."""
+    """The one token that was asked for, with its anchor session, not logged in."""
 
-    def __init__(self, functions: Functions, slot: int, profile: Profile) -> None:
-        self._functions = functions
-        self._slot = slot
-        self._profile = profile
+    def __init__(self, token: "OpenToken") -> None:
+        self._token = token
 
     def log_in(self, pin: bytearray) -> "OpenToken":
-        """The anchor session, and C_Login on it, once, if the profile has it. The PIN is wiped before this returns or
-        raises. Raises Outcome."""
+        """C_Login, once, if the profile has it, and nothing else: whatever fails or hangs here may have cost a try of
+        the PIN. It is wiped before this returns or raises. Raises Outcome."""
         try:
-            anchor = CryptokiSession.open(self._functions, self._slot, read_write=True)
-            if self._profile.login:
-                _login(anchor, pin)
-            token = OpenToken(self._functions, self._slot, self._profile, anchor)
-            token.check_mechanisms()
+            if self._token.profile.login:
+                _login(self._token.anchor, pin)
         except CkrError as error:
             raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
         finally:
             wire.wipe(pin)
-        return token
+        return self._token
 
 
 class OpenToken:
@@ -145,19 +140,27 @@ class OpenToken:
 
 
 def find_token(start: wire.Start) -> FoundToken:
-    """Load the library, find the token, and see that a wrong PIN would not be its last: the token keeps that count,
-    however often we are started. Raises Outcome."""
+    """Load the library, find the token, see that a wrong PIN would not be its last (the token keeps that count, however
+    often we are started), and open the anchor session. Raises Outcome."""
     try:
         functions = _load(start.module, start.module_sha256)
         _initialize(functions, start.library_parameters)
         slot, info = _find_slot(functions, start.token_label)
+        if start.profile.login:
+            _check_pin_tries(info)
+        anchor = CryptokiSession.open(functions, slot, read_write=True)
+        token = OpenToken(functions, slot, start.profile, anchor)
+        token.check_mechanisms()
     except CkrError as error:
         raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
-    if start.profile.login and info.flags & CKF_USER_PIN_LOCKED:
+    return FoundToken(token)
+
+
+def _check_pin_tries(info: TokenInfo) -> None:
+    if info.flags & CKF_USER_PIN_LOCKED:
         raise Outcome(wire.Failure.PIN_LOCKED)
-    if start.profile.login and info.flags & CKF_USER_PIN_FINAL_TRY:
+    if info.flags & CKF_USER_PIN_FINAL_TRY:
         raise Outcome(wire.Failure.PIN_FINAL_TRY)
-    return FoundToken(functions, slot, start.profile)
 
 
 def _load(path: str, sha256: str) -> Functions:
