@@ -243,6 +243,8 @@ def master_key_body(
     hsm: str = "default",
     key_id: uuid.UUID | None = KEY_ID,
     versions: Mapping[int, str] | None = None,
+    algorithm: str | None = "AES_256_GCM",
+    public_key: str = "",
     requested: uuid.UUID | None = None,
     pending: tuple[int, uuid.UUID] | None = None,
     shared: bool = False,
@@ -255,9 +257,12 @@ def master_key_body(
     if key_id:
         status["keyId"] = str(key_id)
         status["versions"] = [
-            {"version": version, "state": word, "createdAt": "2026-11-23T10:00:00Z", "algorithm": "AES_256_GCM"}
+            {"version": version, "state": word, "createdAt": "2026-11-23T10:00:00Z"}
+            | ({"algorithm": algorithm} if algorithm is not None else {})
             for version, word in (versions if versions is not None else {1: "Primary"}).items()
         ]
+    if public_key:
+        status |= {"publicKey": public_key, "oaepHash": "sha1"}
     if pending:
         status["pendingVersion"] = {"version": pending[0], "keyId": str(pending[1])}
     if shared:

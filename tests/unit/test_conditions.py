@@ -57,6 +57,15 @@ def test_what_is_not_said_again_is_dropped_and_the_order_is_the_new_one() -> Non
     assert [entry["type"] for entry in conditions.merge(old, new, NOW)] == ["Ready", "Reconciling"]
 
 
+def test_sealing_by_anyone_is_a_property_and_no_failure() -> None:
+    """kstatus looks at Ready, Reconciling and Stalled alone, and takes no other condition for a verdict."""
+    known = conditions.unauthenticated_sealing(3)
+    assert (known.type.value, known.status, known.generation) == ("UnauthenticatedSealing", True, 3)
+    assert known.reason is Reason.ASYMMETRIC_KEY
+    merged = conditions.merge([], [*conditions.ready(Reason.KEY_READY, "m", 3), known], NOW)
+    assert [entry["type"] for entry in merged] == ["Ready", "UnauthenticatedSealing"]
+
+
 def test_a_message_is_cut_to_what_the_api_server_takes() -> None:
     new = Condition(ConditionType.READY, False, Reason.INTERNAL, "é" * 40_000, 1)
     assert conditions.merge([], [new], NOW)[0]["message"] == "é" * 32768

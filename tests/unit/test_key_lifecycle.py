@@ -7,7 +7,9 @@ from strongroom.errors import Reason
 from strongroom.hsm.api import KeyLabel, KeyMaterial
 from strongroom.kms import lifecycle
 from strongroom.kms.lifecycle import Generate, Publish, RecordIntent, Refuse
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.model.keys import KeySpec
 from strongroom.model.masterkey import MasterKey
 from tests.unit.fakes import CLUSTER, CREATED_AT, KEY_ID, OTHER_KEY_ID, master_key
 
@@ -19,10 +21,29 @@ def ref(version: int = 1, key_id: uuid.UUID = KEY_ID) -> KeyVersionRef:
 
 
 def material(
-    version: int = 1, key_id: uuid.UUID = KEY_ID, *, cluster: str = CLUSTER, name: str = "prod", marked: bool = True
+    version: int = 1,
+    key_id: uuid.UUID = KEY_ID,
+    *,
+    cluster: str = CLUSTER,
+    name: str = "prod",
+    marked: bool = True,
+    spec: KeySpec = KeySpec.AES_256,
 ) -> KeyMaterial:
     label = KeyLabel(cluster, name, KeyVersion(version), CREATED_AT) if marked else None
-    return KeyMaterial(ref(version, key_id), label, never_extractable=True)
+    public_key = b"der" if spec.asymmetric else b""
+    return KeyMaterial(ref(version, key_id), label, spec, public_key, never_extractable=True)
+
+
+def aes_alone(spec: KeySpec) -> Algorithm | None:
+    return Algorithm.AES_256_GCM if spec is KeySpec.AES_256 else None
+
+
+def everything(spec: KeySpec) -> Algorithm | None:
+    return Algorithm.RSA_OAEP_SHA1_AES_256_GCM if spec.asymmetric else Algorithm.AES_256_GCM
+
+
+def nothing(_: KeySpec) -> Algorithm | None:
+    return None
 
 
 def published(*versions: int, **changes: object) -> MasterKey:
@@ -39,6 +60,8 @@ FOREIGN = material(cluster=FOREIGN_CLUSTER)
 OTHER_NAME = material(name="staging")
 UNMARKED = material(marked=False)
 PENDING = {"pending": (1, KEY_ID)}
+RSA_ONE = material(spec=KeySpec.RSA_3072)
+RSA = {"key_spec": "RSA_3072", "algorithm": "RSA_OAEP_SHA1_AES_256_GCM"}
 
 
 @pytest.mark.parametrize(
@@ -59,13 +82,21 @@ PENDING = {"pending": (1, KEY_ID)}
             id="its-own-beside-another-key",
         ),
         # The intent is recorded.
-        pytest.param(new(**PENDING), [], Generate(ref()), id="pending-not-generated"),
+        pytest.param(new(**PENDING), [], Generate(ref(), KeySpec.AES_256), id="pending-not-generated"),
         pytest.param(
             new(**PENDING), [ONE], Publish(KEY_ID, (ONE,), shared=False, adopted=False), id="pending-generated"
         ),
-        pytest.param(new(**PENDING), [material(key_id=OTHER_KEY_ID)], Generate(ref()), id="pending-beside-another-id"),
         pytest.param(
-            new(**PENDING, requested=OTHER_KEY_ID), [], Generate(ref()), id="pending-goes-before-what-is-requested"
+            new(**PENDING),
+            [material(key_id=OTHER_KEY_ID)],
+            Generate(ref(), KeySpec.AES_256),
+            id="pending-beside-another-id",
+        ),
+        pytest.param(
+            new(**PENDING, requested=OTHER_KEY_ID),
+            [],
+            Generate(ref(), KeySpec.AES_256),
+            id="pending-goes-before-what-is-requested",
         ),
         # spec.keyId.
         pytest.param(
@@ -133,7 +164,7 @@ PENDING = {"pending": (1, KEY_ID)}
     ],
 )
 def test_the_next_step_follows_from_object_and_token(key: MasterKey, token: list[KeyMaterial], step: object) -> None:
-    assert lifecycle.plan(key, token, CLUSTER) == step
+    assert lifecycle.plan(key, token, CLUSTER, aes_alone) == step
 
 
 @pytest.mark.parametrize(
@@ -184,6 +215,37 @@ def test_the_next_step_follows_from_object_and_token(key: MasterKey, token: list
             published(1), [ONE, FOREIGN], Reason.KEY_CONFLICT, ["none of them is used"], id="published-foreign-twin"
         ),
         pytest.param(
+            new(**RSA), [ONE], Reason.INVALID_KEY_USAGE, ["AES_256", "RSA_3072"], id="own-material-of-another-spec"
+        ),
+        pytest.param(
+            new(requested=KEY_ID), [RSA_ONE], Reason.INVALID_KEY_USAGE, ["RSA_3072"], id="requested-of-another-spec"
+        ),
+        pytest.param(new(**PENDING), [RSA_ONE], Reason.INVALID_KEY_USAGE, [str(KEY_ID)], id="pending-of-another-spec"),
+        pytest.param(
+            published(1, **RSA),
+            [material(spec=KeySpec.RSA_4096)],
+            Reason.INVALID_KEY_USAGE,
+            ["RSA_4096"],
+            id="published-of-another-modulus",
+        ),
+        pytest.param(
+            new(key_spec="RSA_3072"), [ONE, RSA_ONE], Reason.KEY_CONFLICT, ["2 objects"], id="twins-of-two-specs"
+        ),
+        pytest.param(
+            published(1, algorithm="SM4_GCM"),
+            [ONE],
+            Reason.UNSUPPORTED_FORMAT,
+            ["version 1", "Upgrade"],
+            id="published-algorithm-unknown",
+        ),
+        pytest.param(
+            published(1, key_spec="RSA_3072", algorithm="AES_256_GCM"),
+            [RSA_ONE],
+            Reason.UNSUPPORTED_FORMAT,
+            ["RSA_3072"],
+            id="published-algorithm-of-another-spec",
+        ),
+        pytest.param(
             new(state="Frozen"), [], Reason.UNSUPPORTED_FORMAT, ["spec.state", "Archived"], id="state-unknown"
         ),
         pytest.param(
@@ -194,7 +256,7 @@ def test_the_next_step_follows_from_object_and_token(key: MasterKey, token: list
 def test_what_needs_someone_is_refused_with_what_to_do(
     key: MasterKey, token: list[KeyMaterial], reason: Reason, words: list[str]
 ) -> None:
-    step = lifecycle.plan(key, token, CLUSTER)
+    step = lifecycle.plan(key, token, CLUSTER, everything)
     assert isinstance(step, Refuse)
     assert step.error.reason is reason
     assert [word for word in words if word not in str(step.error)] == []
@@ -203,4 +265,45 @@ def test_what_needs_someone_is_refused_with_what_to_do(
 
 def test_nothing_is_ever_generated_in_the_place_of_what_was_published() -> None:
     for token in ([], [FOREIGN, FOREIGN], [material(key_id=OTHER_KEY_ID)]):
-        assert isinstance(lifecycle.plan(published(1), token, CLUSTER), Refuse)
+        assert isinstance(lifecycle.plan(published(1), token, CLUSTER, everything), Refuse)
+
+
+@pytest.mark.parametrize(
+    ("key", "token", "step"),
+    [
+        pytest.param(new(**RSA), [], RecordIntent(), id="new"),
+        pytest.param(new(**RSA, **PENDING), [], Generate(ref(), KeySpec.RSA_3072), id="pending"),
+        pytest.param(
+            new(**RSA), [RSA_ONE], Publish(KEY_ID, (RSA_ONE,), shared=False, adopted=True), id="finds-its-own"
+        ),
+        pytest.param(
+            published(1, **RSA), [RSA_ONE], Publish(KEY_ID, (RSA_ONE,), shared=False, adopted=False), id="published"
+        ),
+    ],
+)
+def test_an_rsa_key_goes_the_same_way(key: MasterKey, token: list[KeyMaterial], step: object) -> None:
+    assert lifecycle.plan(key, token, CLUSTER, everything) == step
+
+
+@pytest.mark.parametrize(
+    ("key", "token"),
+    [
+        pytest.param(new(**RSA), [], id="new"),
+        pytest.param(new(**RSA, **PENDING), [], id="pending"),
+        pytest.param(new(**RSA, **PENDING), [RSA_ONE], id="pending-generated"),
+        pytest.param(new(**RSA), [RSA_ONE], id="its-own"),
+        pytest.param(new(**RSA, requested=KEY_ID), [RSA_ONE], id="requested"),
+        pytest.param(published(1, **RSA), [RSA_ONE, material(2, spec=KeySpec.RSA_3072)], id="a-version-more"),
+    ],
+)
+def test_a_token_without_such_keys_gets_none_and_adopts_none(key: MasterKey, token: list[KeyMaterial]) -> None:
+    step = lifecycle.plan(key, token, CLUSTER, aes_alone)
+    assert isinstance(step, Refuse)
+    assert step.error.reason is Reason.INVALID_KEY_USAGE
+    assert all(word in str(step.error) for word in ("'default'", "RSA_3072", "profile"))
+
+
+def test_what_is_published_stays_whatever_becomes_of_the_profile() -> None:
+    assert lifecycle.plan(published(1, **RSA), [RSA_ONE], CLUSTER, nothing) == Publish(
+        KEY_ID, (RSA_ONE,), shared=False, adopted=False
+    )

@@ -5,6 +5,7 @@ import pytest
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.model import encryptedsecret, masterkey
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Purpose, Scope
 from strongroom.model.encryptedsecret import EncryptedSecret
 from strongroom.model.ids import KeyVersion, ObjectKey
@@ -48,6 +49,38 @@ def test_intent_and_adoption_are_read() -> None:
 def test_an_unknown_key_spec_is_kept_as_written_and_not_supported() -> None:
     assert not master_key(key_spec="ML_KEM_768").supported
     assert master_key().supported
+
+
+@pytest.mark.parametrize(
+    ("key_spec", "name", "algorithm"),
+    [
+        pytest.param("AES_256", "AES_256_GCM", Algorithm.AES_256_GCM, id="gcm"),
+        pytest.param("AES_256", "AES_256_GCM_IV16", Algorithm.AES_256_GCM_IV16, id="gcm-16"),
+        pytest.param("AES_256", "AES_256_CBC_HMAC_SHA256", Algorithm.AES_256_CBC_HMAC_SHA256, id="cbc"),
+        pytest.param("AES_256", None, Algorithm.AES_256_GCM, id="aes-of-an-older-release"),
+        pytest.param("RSA_3072", "RSA_OAEP_SHA1_AES_256_GCM", Algorithm.RSA_OAEP_SHA1_AES_256_GCM, id="rsa"),
+        pytest.param("RSA_3072", None, None, id="rsa-without-one"),
+        pytest.param("RSA_3072", "AES_256_GCM", None, id="aes-algorithm-of-an-rsa-key"),
+        pytest.param("AES_256", "RSA_OAEP_SHA256_AES_256_GCM", None, id="rsa-algorithm-of-an-aes-key"),
+        pytest.param("AES_256", "SM4_GCM", None, id="unknown"),
+        pytest.param("AES_256", "", None, id="empty"),
+        pytest.param("AES_256", "1", None, id="a-number"),
+        pytest.param("SM4_128", "AES_256_GCM", None, id="spec-unknown"),
+    ],
+)
+def test_the_algorithm_of_a_version_is_what_was_published_if_it_fits(
+    key_spec: str, name: str | None, algorithm: Algorithm | None
+) -> None:
+    key = master_key(key_spec=key_spec, algorithm=name)
+    assert key.algorithm(KeyVersion(1)) is algorithm
+    assert key.has_version(KeyVersion(1))
+    assert key.algorithm(KeyVersion(2)) is None
+
+
+def test_what_an_rsa_key_publishes_is_read_to_be_shown() -> None:
+    key = master_key(key_spec="RSA_3072", algorithm="RSA_OAEP_SHA1_AES_256_GCM", public_key="PEM")
+    assert (key.public_key, key.oaep_hash) == ("PEM", "sha1")
+    assert (master_key().public_key, master_key().oaep_hash) == ("", "")
 
 
 @pytest.mark.parametrize("status", [None, {}, {"versions": None}], ids=["null", "empty", "versions-null"])
