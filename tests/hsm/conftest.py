@@ -4,10 +4,8 @@
 import asyncio
 import subprocess
 import sys
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +13,32 @@ import msgspec
 import pytest
 
 from strongroom.config import HsmConfig
-from strongroom.hsm import process
-from strongroom.hsm.api import KeyLabel, Token
+from strongroom.hsm.api import Token
 from strongroom.hsm.label import pack_id
-from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
-from testbed.softhsm import SoftHsmToken
-from tests.hsm.faults import Faults
+from strongroom.model.ids import KeyVersionRef
+from strongroom.model.keys import KeySpec
+from testbed import hsmkeys
+from testbed.hsmkeys import KeyInUse
+from testbed.pkcs11token import Pkcs11Token
+from testbed.shim import Shim
 
 OpenToken = Callable[..., Awaitable[Token]]
-
-
-def new_ref(version: int = 1) -> KeyVersionRef:
-    return KeyVersionRef(KeyId(uuid.uuid4()), KeyVersion(version))
+MakeKey = Callable[..., Awaitable[KeyInUse]]
 
 
 @pytest.fixture
-async def open_token(new_token: SoftHsmToken) -> AsyncIterator[OpenToken]:
-    """Starts a Token at the test's own SoftHSM token, with these settings changed; closed at the end."""
+def token_config(new_token: Pkcs11Token) -> dict[str, Any]:
+    """The test's own token as an entry of `hsms` in the operator's configuration."""
+    return new_token.config()
+
+
+@pytest.fixture
+async def open_token(token_config: dict[str, Any]) -> AsyncIterator[OpenToken]:
+    """Starts a Token at the test's own token, with these settings changed; closed at the end."""
     async with AsyncExitStack() as stack:
 
         async def start(on_change: Callable[[Token], None] = lambda token: None, **changed: Any) -> Token:
-            raw = {**new_token.config(), **changed}
+            raw = {**token_config, **changed}
             token = Token(msgspec.convert(raw, HsmConfig), on_change=lambda: on_change(token))
             stack.push_async_callback(token.close)
             await token.start()
@@ -46,33 +49,30 @@ async def open_token(new_token: SoftHsmToken) -> AsyncIterator[OpenToken]:
 
 @pytest.fixture
 async def hsm(open_token: OpenToken) -> Token:
-    """An available Token with two sessions."""
-    token = await open_token()
+    """An available Token with two sessions for values."""
+    token = await open_token(sessions=2)
     assert token.available, token.problem
     return token
 
 
 @pytest.fixture
-def make_key() -> Callable[[Token], Awaitable[KeyVersionRef]]:
+def make_key() -> MakeKey:
     """Generates a key through a Token."""
 
-    async def make(token: Token) -> KeyVersionRef:
-        ref = new_ref()
-        created = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
-        await token.generate(ref, KeyLabel("0123456789abcdef", "prod", ref.version, created))
-        return ref
+    async def make(token: Token, spec: KeySpec = KeySpec.AES_256) -> KeyInUse:
+        return await hsmkeys.make_key(token, spec, refused=False)
 
     return make
 
 
 @pytest.fixture
-async def key(hsm: Token, make_key: Callable[[Token], Awaitable[KeyVersionRef]]) -> KeyVersionRef:
-    """A key in `hsm`."""
+async def key(hsm: Token, make_key: MakeKey) -> KeyInUse:
+    """An AES key in `hsm`."""
     return await make_key(hsm)
 
 
 @pytest.fixture
-def outsider(new_token: SoftHsmToken) -> Callable[[str, KeyVersionRef], str]:
+def outsider(new_token: Pkcs11Token) -> Callable[[str, KeyVersionRef], str]:
     """Runs an action of outsider.py on a key version; its output."""
 
     def run(action: str, ref: KeyVersionRef) -> str:
@@ -91,13 +91,13 @@ def outsider(new_token: SoftHsmToken) -> Callable[[str, KeyVersionRef], str]:
 
 
 @pytest.fixture
-def faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """Workers with a library that misbehaves as told. To be asked for before `hsm` or `open_token` is used."""
-    directory = tmp_path / "faults"
+def shim(new_token: Pkcs11Token, token_config: dict[str, Any], tmp_path: Path) -> Shim:
+    """The shim in front of the test's own token. To be asked for before `hsm` or `open_token` is used."""
+    directory = tmp_path / "shim"
     directory.mkdir()
-    script = Path(__file__).with_name("faultyworker.py")
-    monkeypatch.setattr(process, "WORKER", ("-I", str(script), str(directory)))
-    return Faults(directory)
+    shim = Shim(directory, new_token.module)
+    token_config.update(shim.config(token_config))
+    return shim
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def pid_of() -> Callable[[Token], int]:
     """Process id of a Token's worker."""
 
     def pid(token: Token) -> int:
-        worker = token._supervisor.worker
+        worker = token._exchange.supervisor.worker
         assert worker is not None, token.problem
         return worker.pid
 

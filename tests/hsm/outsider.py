@@ -35,6 +35,13 @@ def main(action: str, module: str, label: str, pin_file: str, key_id: str) -> No
             for name in ("WRAP", "UNWRAP", "SIGN", "VERIFY", "DERIVE"):
                 print(f"{name}={key[Attribute[name]]}")
             print(f"LABEL={key[Attribute.LABEL]}")
+        elif action == "show-private":
+            (key,) = session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: cka_id})
+            for name in ("SENSITIVE", "EXTRACTABLE", "PRIVATE", "MODIFIABLE", "LOCAL"):
+                print(f"{name}={key[Attribute[name]]}")
+            for name in ("UNWRAP", "DECRYPT", "SIGN", "DERIVE"):
+                print(f"{name}={key[Attribute[name]]}")
+            print(f"LABEL={key[Attribute.LABEL]}")
         else:
             capabilities, template = _KINDS[action]
             session.generate_key(

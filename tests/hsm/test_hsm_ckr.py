@@ -2,11 +2,9 @@
 """Return codes: names for people, classes for decisions."""
 
 import pytest
-from pkcs11 import exceptions
 
 from strongroom.hsm import ckr
 from strongroom.hsm.ckr import CkrClass
-from strongroom.hsm.module import CkrError
 
 
 @pytest.mark.parametrize(
@@ -36,31 +34,3 @@ def test_a_code_has_its_standard_name_and_class(code: int, name: str, kind: CkrC
 def test_no_pin_error_is_of_a_class_that_is_retried() -> None:
     for code in (0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0x102):
         assert ckr.class_of(code) is CkrClass.PIN
-
-
-@pytest.mark.parametrize(
-    ("error", "name"),
-    [
-        (exceptions.ObjectHandleInvalid(), "CKR_OBJECT_HANDLE_INVALID"),
-        (exceptions.PinIncorrect(), "CKR_PIN_INCORRECT"),
-        (exceptions.FunctionCancelled(), "CKR_FUNCTION_CANCELED"),
-        (exceptions.TokenNotRecognised(), "CKR_TOKEN_NOT_RECOGNIZED"),
-        (exceptions.AnotherUserAlreadyLoggedIn(), "CKR_USER_ANOTHER_ALREADY_LOGGED_IN"),
-        (exceptions.RandomNoRNG(), "CKR_RANDOM_NO_RNG"),
-        (exceptions.PKCS11Error("Unmapped error code 0x68"), "CKR_KEY_FUNCTION_NOT_PERMITTED"),
-        (exceptions.PKCS11Error("Buffer was too small. Should never see this."), "CKR_FUNCTION_FAILED"),
-    ],
-)
-def test_the_code_behind_a_binding_exception_is_found(error: exceptions.PKCS11Error, name: str) -> None:
-    assert ckr.name_of(CkrError.of(error).code) == name
-
-
-def test_every_exception_of_the_binding_that_stands_for_a_code_has_one() -> None:
-    own = {"MultipleObjectsReturned", "MultipleTokensReturned", "NoSuchKey", "NoSuchToken", "PKCS11Error"}
-    classes = [
-        kind
-        for kind in vars(exceptions).values()
-        if isinstance(kind, type) and issubclass(kind, exceptions.PKCS11Error) and kind.__name__ not in own
-    ]
-    missing = [kind.__name__ for kind in classes if CkrError.of(kind()).code == ckr.CKR_FUNCTION_FAILED]
-    assert missing == ["FunctionFailed"]

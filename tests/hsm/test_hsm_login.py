@@ -13,8 +13,8 @@ from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import supervisor
 from strongroom.hsm.api import Token, TokenState
 from strongroom.hsm.pin import PinFile
+from testbed.shim import Habits, Shim
 from testbed.softhsm import SoftHsmToken
-from tests.hsm.faults import Faults
 
 pytestmark = pytest.mark.hsm
 
@@ -108,14 +108,14 @@ async def test_a_wrong_pin_after_a_restart_of_the_worker_is_tried_once_too(
     ],
 )
 async def test_whatever_a_login_fails_with_it_is_tried_once(
-    faults: Faults,
+    shim: Shim,
     open_token: OpenToken,
     new_token: SoftHsmToken,
     pin_file_read_again: ReadAgain,
     code: int,
     name: str,
 ) -> None:
-    faults.set("C_Login", returns=code)
+    shim.set("C_Login", returns=code)
     token = await open_token()
     assert token.problem is not None
     assert (token.state, token.problem.reason, token.problem.ckr) == (
@@ -124,28 +124,28 @@ async def test_whatever_a_login_fails_with_it_is_tried_once(
         name,
     )
     assert f"the login to the token {new_token.label!r} was refused ({name})" in str(token.problem)
-    faults.clear("C_Login")
+    shim.clear("C_Login")
     await pin_file_read_again(2)
-    assert faults.calls("C_Login") == token.statistics.logins == 1
+    assert shim.calls("C_Login") == token.statistics.logins == 1
 
 
 @pytest.mark.parametrize("code", [0x32, 0xE0, 0xB3])  # DEVICE_REMOVED, TOKEN_NOT_PRESENT, SESSION_HANDLE_INVALID
 async def test_a_login_that_fails_for_the_device_is_tried_again(
-    faults: Faults, open_token: OpenToken, wait_until: WaitUntil, code: int
+    shim: Shim, open_token: OpenToken, wait_until: WaitUntil, code: int
 ) -> None:
-    faults.set("C_Login", returns=code)
+    shim.set("C_Login", returns=code)
     token = await open_token()
     assert token.state is TokenState.UNAVAILABLE
-    await wait_until(lambda: faults.calls("C_Login") > 4)
-    faults.clear("C_Login")
+    await wait_until(lambda: shim.calls("C_Login") > 4)
+    shim.clear("C_Login")
     await wait_until(lambda: token.available)
 
 
 @pytest.mark.parametrize(("flags", "what"), [(_LOCKED, "is locked"), (_FINAL_TRY, "one more wrong PIN locks")])
 async def test_a_token_that_is_or_would_be_locked_is_not_logged_into_whatever_the_pin(
-    faults: Faults, open_token: OpenToken, new_token: SoftHsmToken, wait_until: WaitUntil, flags: int, what: str
+    shim: Shim, open_token: OpenToken, new_token: SoftHsmToken, wait_until: WaitUntil, flags: int, what: str
 ) -> None:
-    faults.set("C_GetTokenInfo", flags=flags)
+    shim.behave(Habits(token_flags=flags))
     token = await open_token()
     for pin in (b"wrong-pin-1234", new_token.pin_file.read_bytes()):
         assert token.state is TokenState.MISCONFIGURED
@@ -156,46 +156,48 @@ async def test_a_token_that_is_or_would_be_locked_is_not_logged_into_whatever_th
         new_token.pin_file.write_bytes(pin)
         starts = token.statistics.worker_starts
         await wait_until(lambda starts=starts: token.statistics.worker_starts >= starts + 2)  # type: ignore[misc]
-    assert faults.calls("C_Login") == token.statistics.logins == 0
-    faults.clear("C_GetTokenInfo")  # as after the right PIN was given with the vendor's tool
+    assert shim.calls("C_Login") == token.statistics.logins == 0
+    shim.behave(Habits())  # as after the right PIN was given with the vendor's tool
     await wait_until(lambda: token.available)
 
 
-@pytest.mark.parametrize("fault", ["crashes", "hangs"])
-async def test_a_login_that_ends_or_hangs_the_library_is_tried_three_times(
-    faults: Faults,
+@pytest.mark.parametrize(
+    "fault", [{"crashes": True}, {"exits": True}, {"hangs": True}], ids=lambda fault: next(iter(fault))
+)
+async def test_a_login_that_ends_or_hangs_the_library_is_tried_three_times_and_then_put_off(
+    shim: Shim,
     open_token: OpenToken,
     new_token: SoftHsmToken,
     wait_until: WaitUntil,
     pin_file_read_again: ReadAgain,
-    fault: str,
+    fault: dict[str, bool],
 ) -> None:
     right = new_token.pin_file.read_bytes()
     new_token.pin_file.write_bytes(b"wrong-pin-1234")
-    faults.set("C_Login", **{fault: True})
+    shim.set("C_Login", **fault)
     token = await open_token(operationTimeoutSeconds=1)
-    await wait_until(lambda: token.state is TokenState.PIN_INVALID)
-    assert faults.calls("C_Login") == 3
+    await wait_until(lambda: shim.calls("C_Login") == 3 and "got no answer" in str(token.problem))
     assert token.problem is not None
-    assert token.problem.reason is Reason.HSM_PIN_INVALID
+    assert token.problem.reason is Reason.HSM_UNAVAILABLE  # nobody has refused the PIN
     assert "3 logins" in token.problem.message
+    assert "in 10 minutes" in token.problem.hint
     await pin_file_read_again(2)
-    assert faults.calls("C_Login") == 3
-    faults.clear("C_Login")
+    assert shim.calls("C_Login") == 3
+    shim.clear("C_Login")
     new_token.pin_file.write_bytes(right)
     await wait_until(lambda: token.available)
-    assert faults.calls("C_Login") == 4
+    assert shim.calls("C_Login") == 4
 
 
 async def test_a_library_that_ends_before_the_login_has_cost_no_try(
-    faults: Faults, open_token: OpenToken, wait_until: WaitUntil
+    shim: Shim, open_token: OpenToken, wait_until: WaitUntil
 ) -> None:
-    faults.set("C_GetTokenInfo", crashes=True)
+    shim.set("C_GetTokenInfo", crashes=True)
     token = await open_token()
     await wait_until(lambda: token.statistics.worker_starts > 4)
     assert token.state is TokenState.UNAVAILABLE
     assert token.statistics.logins == 0
-    faults.clear("C_GetTokenInfo")
+    shim.clear("C_GetTokenInfo")
     await wait_until(lambda: token.available)
 
 

@@ -10,18 +10,15 @@ import pytest
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import suspects, wire
-from strongroom.hsm.api import OpenItem, Sealed, SealItem, Token
+from strongroom.hsm.api import OpenItem, Token
 from strongroom.hsm.suspects import MEMORY_SECONDS, Standing, Suspects
-from strongroom.model.ids import KeyVersionRef
-from strongroom.model.plaintext import Plaintext
-from tests.hsm.faults import Faults
+from testbed.hsmkeys import KeyInUse
+from testbed.shim import Shim
 
 OpenToken = Callable[..., Awaitable[Token]]
-MakeKey = Callable[[Token], Awaitable[KeyVersionRef]]
+MakeKey = Callable[..., Awaitable[KeyInUse]]
 WaitUntil = Callable[[Callable[[], bool]], Awaitable[None]]
 PidOf = Callable[[Token], int]
-
-_AAD = b"aad"
 
 
 class Clock:
@@ -66,17 +63,11 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(monkeypatch: pytest.Monkey
     assert [memory.standing(digest) is Standing.SUSPECT for digest in digests] == [False, False, True, True, True]
 
 
-async def _seal(token: Token, key: KeyVersionRef, plaintext: bytes) -> Sealed:
-    (sealed,) = await token.seal(key, [SealItem(Plaintext(plaintext), _AAD)])
-    return sealed
-
-
-async def _open_until_settled(token: Token, key: KeyVersionRef, sealed: Sealed) -> bytes | StrongroomError:
+async def _open_until_settled(key: KeyInUse, item: OpenItem) -> bytes | StrongroomError:
     """As a reconciler does: tried again whenever the token was away."""
     while True:
         try:
-            (opened,) = await token.open(key, [OpenItem(sealed.nonce, sealed.body, _AAD, "value")])
-            return opened.reveal()
+            return await key.open(item)
         except StrongroomError as error:
             if error.reason is not Reason.HSM_UNAVAILABLE:
                 return error
@@ -86,52 +77,52 @@ async def _open_until_settled(token: Token, key: KeyVersionRef, sealed: Sealed) 
 @pytest.mark.hsm
 @pytest.mark.parametrize("fault", ["crashes", "hangs"])
 async def test_a_request_that_ends_the_library_costs_three_workers_and_the_others_nothing_but_time(
-    faults: Faults, open_token: OpenToken, make_key: MakeKey, wait_until: WaitUntil, fault: str
+    shim: Shim, open_token: OpenToken, make_key: MakeKey, wait_until: WaitUntil, fault: str
 ) -> None:
     token = await open_token(sessions=4, operationTimeoutSeconds=2)
     key = await make_key(token)
     plaintexts = [b"value %d" % number for number in range(8)]
-    good = [await _seal(token, key, plaintext) for plaintext in plaintexts]
-    poison = await _seal(token, key, b"poison")
-    faults.set("C_Decrypt", input=poison.body.hex(), **{fault: True})
-    outcomes = await asyncio.gather(*(_open_until_settled(token, key, each) for each in (poison, *good)))
+    good = [await key.seal(plaintext) for plaintext in plaintexts]
+    poison = await key.seal(b"poison")
+    shim.set("C_Decrypt", input=poison.body.hex(), **{fault: True})
+    outcomes = await asyncio.gather(*(_open_until_settled(key, each) for each in (poison, *good)))
     assert outcomes[1:] == plaintexts
     assert isinstance(outcomes[0], StrongroomError)
     assert outcomes[0].reason is Reason.HSM_ERROR
     assert token.statistics.worker_losses == 3
     with pytest.raises(StrongroomError, match="is not sent again for 10 minutes"):
-        await token.open(key, [OpenItem(poison.nonce, poison.body, _AAD, "value")])
+        await key.open(poison)
     await wait_until(lambda: token.available)
-    assert (token.statistics.in_flight, token.statistics.waiting) == (0, 0)
+    assert (token.statistics.in_flight, sum(token.statistics.waiting.values())) == (0, 0)
 
 
 @pytest.mark.hsm
 async def test_a_request_whose_caller_has_gone_is_remembered(
-    faults: Faults, open_token: OpenToken, make_key: MakeKey, wait_until: WaitUntil
+    shim: Shim, open_token: OpenToken, make_key: MakeKey, wait_until: WaitUntil
 ) -> None:
     token = await open_token(operationTimeoutSeconds=1)
     key = await make_key(token)
-    poison = await _seal(token, key, b"poison")
-    faults.set("C_Decrypt", input=poison.body.hex(), hangs=True)
+    poison = await key.seal(b"poison")
+    shim.set("C_Decrypt", input=poison.body.hex(), hangs=True)
     for losses in (1, 2, 3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await token.open(key, [OpenItem(poison.nonce, poison.body, _AAD, "value")])
+                await key.open(poison)
         await wait_until(lambda losses=losses: token.statistics.worker_losses == losses and token.available)  # type: ignore[misc]
-    outcome = await _open_until_settled(token, key, poison)
+    outcome = await _open_until_settled(key, poison)
     assert isinstance(outcome, StrongroomError)
     assert outcome.reason is Reason.HSM_ERROR
 
 
 @pytest.mark.hsm
 async def test_innocent_requests_in_flight_at_several_kills_are_all_answered(
-    hsm: Token, key: KeyVersionRef, pid_of: PidOf, wait_until: WaitUntil
+    hsm: Token, key: KeyInUse, pid_of: PidOf, wait_until: WaitUntil
 ) -> None:
     plaintexts = [b"value %d" % number for number in range(8)]
-    sealed = [await _seal(hsm, key, plaintext) for plaintext in plaintexts]
+    sealed = [await key.seal(plaintext) for plaintext in plaintexts]
     for kill in range(1, 4):
         os.kill(pid_of(hsm), signal.SIGSTOP)
-        calls = asyncio.gather(*(_open_until_settled(hsm, key, each) for each in sealed))
+        calls = asyncio.gather(*(_open_until_settled(key, each) for each in sealed))
         await wait_until(lambda: hsm.statistics.in_flight == 2)
         os.kill(pid_of(hsm), signal.SIGKILL)
         assert await calls == plaintexts
@@ -139,15 +130,13 @@ async def test_innocent_requests_in_flight_at_several_kills_are_all_answered(
 
 
 @pytest.mark.hsm
-async def test_a_lost_token_makes_no_suspects(
-    faults: Faults, hsm: Token, key: KeyVersionRef, wait_until: WaitUntil
-) -> None:
-    sealed = await _seal(hsm, key, b"value")
-    faults.set("C_Decrypt", returns=0x32)  # DEVICE_REMOVED
+async def test_a_lost_token_makes_no_suspects(shim: Shim, hsm: Token, key: KeyInUse, wait_until: WaitUntil) -> None:
+    sealed = await key.seal(b"value")
+    shim.set("C_Decrypt", returns=0x32)  # DEVICE_REMOVED
     for losses in (1, 2, 3):
         with pytest.raises(StrongroomError) as caught:
-            await hsm.open(key, [OpenItem(sealed.nonce, sealed.body, _AAD, "value")])
+            await key.open(sealed)
         assert caught.value.reason is Reason.HSM_UNAVAILABLE
         await wait_until(lambda losses=losses: hsm.statistics.worker_losses == losses and hsm.available)  # type: ignore[misc]
-    faults.clear("C_Decrypt")
-    assert await _open_until_settled(hsm, key, sealed) == b"value"
+    shim.clear("C_Decrypt")
+    assert await _open_until_settled(key, sealed) == b"value"

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,9 +14,10 @@ import pytest
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import process, supervisor
-from strongroom.hsm.api import OpenItem, SealItem, Token, TokenState
-from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.hsm.api import OpenItem, SealItem, Share, Token, TokenState
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.plaintext import Plaintext
+from testbed.hsmkeys import new_ref
 from testbed.softhsm import SoftHsmToken
 
 pytestmark = pytest.mark.hsm
@@ -87,7 +87,7 @@ from strongroom.hsm.api import Token
 async def main():
     token = Token(msgspec.json.decode(sys.argv[1], type=HsmConfig))
     await token.start()
-    print(token._supervisor.worker.pid, flush=True)
+    print(token._exchange.supervisor.worker.pid, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -131,7 +131,8 @@ def read():
     return request_id, wire.decode_request(bytearray(connection.recv(length, socket.MSG_WAITALL)))
 """
 _ANSWER_DONE = "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.Done()))\n"
-_START_WELL = _ANSWER_DONE * 2 + "request_id, _ = read()\n"
+_OPEN_SESSIONS = "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.SessionsOpened({})))\n"
+_START_WELL = _ANSWER_DONE * 2 + _OPEN_SESSIONS.format(1) + "request_id, _ = read()\n"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,10 @@ _START_WELL = _ANSWER_DONE * 2 + "request_id, _ = read()\n"
         "connection.sendall(wire.encode(999, wire.Done())); connection.recv(1)",
         "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.FoundKeys([]))); connection.recv(1)",
         "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.Find(b'')))",
+        _ANSWER_DONE + "request_id, _ = read(); connection.sendall(wire.encode(request_id, wire.SessionsOpened(1)))",
+        _ANSWER_DONE * 3,
+        _ANSWER_DONE * 2 + _OPEN_SESSIONS.format(0) + "connection.recv(1)",
+        _ANSWER_DONE * 2 + _OPEN_SESSIONS.format(2) + "connection.recv(1)",  # one was asked for
         "raise SystemExit(1)",
     ],
 )
@@ -173,7 +178,11 @@ async def test_a_library_that_hangs_while_it_opens_does_not_hold_up_the_operator
     "answer",
     [
         "wire.Done()",
-        "wire.FoundKeys([wire.FoundKey(b'no id of ours', 'label', True)])",
+        "wire.FoundKeys([wire.FoundKey(b'no id of ours', 'label', 'AES_256', True)])",
+        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'AES_256', True, b'modulus')])",
+        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_3072', True)])",
+        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_4096', True, b'\\xff' * 384, b'\\1\\0\\1')])",
+        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_3072', True, b'\\xff' * 384, b'\\1')])",
         "wire.OpenedValues([bytearray(b'unasked')])",
     ],
 )
@@ -197,6 +206,7 @@ async def test_an_answer_that_does_not_fit_the_question_ends_the_worker(
         ("wire.SealedValues([wire.SealedValue(b'n' * 12, b'value')])", "seal"),
         ("wire.OpenedValues([])", "open"),
         ("wire.OpenedValues([bytearray(6)])", "open"),
+        ("wire.OpenedValues([bytearray(16)])", "open-cbc"),
     ],
 )
 async def test_values_of_the_wrong_number_or_size_end_the_worker(
@@ -205,10 +215,11 @@ async def test_values_of_the_wrong_number_or_size_end_the_worker(
     lying = f"connection.sendall(wire.encode(request_id, {answer})); connection.recv(1)"
     monkeypatch.setattr(process, "WORKER", ("-I", "-c", _PRELUDE + _START_WELL + lying))
     token = await open_token()
-    ref = KeyVersionRef(KeyId(uuid.uuid4()), KeyVersion(1))
+    ref, gcm, cbc = new_ref(), Algorithm.AES_256_GCM, Algorithm.AES_256_CBC_HMAC_SHA256
     calls: dict[str, Callable[[], Awaitable[object]]] = {
-        "seal": lambda: token.seal(ref, [SealItem(Plaintext(b"value"), b"aad")]),
-        "open": lambda: token.open(ref, [OpenItem(bytes(12), bytes(21), b"aad", "value")]),
+        "seal": lambda: token.seal(ref, gcm, [SealItem(Plaintext(b"value"), b"aad")], share=Share.API),
+        "open": lambda: token.open(ref, gcm, [OpenItem(bytes(12), bytes(21), b"aad", "value")], share=Share.API),
+        "open-cbc": lambda: token.open(ref, cbc, [OpenItem(bytes(16), bytes(48), b"aad", "value")], share=Share.API),
     }
     with pytest.raises(StrongroomError, match="sent what it must not"):
         await calls[call]()
