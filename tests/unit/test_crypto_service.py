@@ -5,13 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom.audit.record import Entry, EventName
 from strongroom.envelope import format as envelope
-from strongroom.envelope.format import Algorithm, Blob
+from strongroom.envelope.format import Blob
 from strongroom.errors import AccessDenied, InvalidCiphertext, Reason, StrongroomError
-from strongroom.hsm.api import OpenItem, Sealed, SealItem
+from strongroom.hsm.api import OpenItem, Sealed, SealItem, Share
 from strongroom.kms.service import CryptoService, DecryptItem, EncryptItem
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
@@ -23,6 +26,7 @@ from tests.unit.fakes import KEY_ID, OTHER_KEY_ID, master_key
 
 DENIED = AccessDenied(who="jane", may_not="decrypt")
 UNAVAILABLE = StrongroomError(Reason.UNAVAILABLE, "no answer")
+AWAY = StrongroomError(Reason.HSM_UNAVAILABLE, "away")
 NO_JOURNAL = StrongroomError(Reason.AUDIT_UNAVAILABLE, "the disk is full")
 
 
@@ -41,11 +45,16 @@ class Door:
         self.all_namespaces: list[bool] = []
         self.max_ages: list[float] = []
         self.opened: list[Plaintext] = []
+        self.to_open: list[OpenItem] = []
+        self.opened_sizes: dict[str, int] = {}
+        self.asked: list[tuple[Algorithm, Share]] = []
+        self.public_key = b""
         self.sealed: list[SealItem] = []
         self.taken: list[tuple[KeyVersionRef, int]] = []
         self.audited: list[tuple[str, Entry]] = []
+        self.ckr = ""
         self.counted: list[tuple[Operation, str, str]] = []
-        token = SimpleNamespace(seal=self._seal, open=self._open)
+        token = SimpleNamespace(seal=self._seal, open=self._open, public_key=self._public_key)
         self.service = CryptoService(
             keys=SimpleNamespace(get=self._get),  # type: ignore[arg-type]
             tokens={"default": token} if tokens else {},  # type: ignore[dict-item]
@@ -76,16 +85,31 @@ class Door:
         self.taken.append((key, count))
         self._step("ledger", self.ledger_error)
 
-    async def _seal(self, key: KeyVersionRef, items: Sequence[SealItem]) -> list[Sealed]:
+    async def _seal(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[SealItem], *, share: Share
+    ) -> list[Sealed]:
         assert key.version == self.key.primary
+        self.asked.append((algorithm, share))
         self.sealed += items
         self._step("seal", self.token_error)
-        return [Sealed(bytes(12), bytes(len(item.plaintext) + 16)) for item in items]
+        sizes = [algorithm.ciphertext_bytes(len(item.plaintext)) + algorithm.tag_bytes for item in items]
+        return [Sealed(bytes(algorithm.nonce_bytes), bytes(size)) for size in sizes]
 
-    async def _open(self, key: KeyVersionRef, items: Sequence[OpenItem]) -> list[Plaintext]:
+    async def _public_key(self, key: KeyVersionRef) -> bytes:
+        assert key.version == self.key.primary
+        self._step("public-key", self.token_error)
+        return self.public_key
+
+    async def _open(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[OpenItem], *, share: Share
+    ) -> list[Plaintext]:
+        self.asked.append((algorithm, share))
+        self.to_open += items
         failing = self.fail_at_version == key.version
-        self._step(f"open-v{key.version}", InvalidCiphertext(where="it") if failing else self.token_error)
-        opened = [Plaintext(b"value of " + item.where.encode()) for item in items]
+        error = InvalidCiphertext(where="it", ckr="CKR_ENCRYPTED_DATA_INVALID") if failing else self.token_error
+        self._step(f"open-v{key.version}", error)
+        values = [(item.where, b"value of " + item.where.encode()) for item in items]
+        opened = [Plaintext(bytes(self.opened_sizes.get(where, 0)) or value) for where, value in values]
         self.opened += opened
         return opened
 
@@ -94,6 +118,7 @@ class Door:
         self.audited.append(("Success", entry))
 
     def _refusal(self, entry: Entry, error: StrongroomError) -> None:
+        self.ckr = error.ckr
         self.audited.append((error.reason.value, entry))
 
     async def run(self, operation: Operation, **options: Any) -> Any:
@@ -114,9 +139,17 @@ def to_encrypt(data_key: str = "password", *, size: int = 5, scope: Scope = Scop
     return EncryptItem(binding(data_key, scope), Plaintext(bytes(size)), data_key)
 
 
-def text(version: int = 2, *, key_id: Any = KEY_ID, size: int = 5) -> str:
+def text(
+    version: int = 2,
+    *,
+    key_id: Any = KEY_ID,
+    size: int = 5,
+    algorithm: Algorithm = Algorithm.AES_256_GCM,
+    wrapped: int = 0,
+) -> str:
     ref = KeyVersionRef(KeyId(key_id), KeyVersion(version))
-    return Blob(Algorithm.AES_256_GCM, ref, bytes(12), bytes(size + 16)).serialise()
+    body = bytes(algorithm.ciphertext_bytes(size) + algorithm.tag_bytes)
+    return Blob(algorithm, ref, bytes(algorithm.nonce_bytes), body, b"w" * wrapped).serialise()
 
 
 def to_decrypt(blob: str | None = None, data_key: str = "password", *, scope: Scope = Scope.STRICT) -> DecryptItem:
@@ -137,7 +170,8 @@ async def test_the_steps_come_in_order_and_the_record_before_the_release(operati
     ((outcome, entry),) = door.audited
     assert (outcome, entry.verdict, entry.key_id, entry.hsm) == ("Success", "Allowed", str(KEY_ID), "default")
     assert (list(entry.key_versions), entry.scope, entry.name) == ([2], "Strict", "db")
-    assert [(value.data_key, value.plaintext_bytes) for value in entry.values] == [("password", 5)]
+    size = 5 if operation is Operation.ENCRYPT else len("value of password")
+    assert [(value.data_key, value.plaintext_bytes) for value in entry.values] == [("password", size)]
     assert entry.context == {"team": "payments"}
     assert door.counted == [(operation, "prod", "Success")]
 
@@ -156,7 +190,7 @@ async def test_blobs_come_in_order_under_the_primary_version_and_are_accounted_f
     items = [to_encrypt("a", size=0), to_encrypt("b", size=4096)]
     answer = await door.service.encrypt(caller(Permission.ENCRYPT), "prod", items)
     parsed = [envelope.parse(blob, where="it") for blob in answer.blobs]
-    assert [blob.plaintext_size for blob in parsed] == [0, 4096]
+    assert [blob.plaintext_sizes for blob in parsed] == [range(1), range(4096, 4097)]
     assert {(blob.key.key_id, blob.key.version) for blob in parsed} == {(KEY_ID, 2)}
     assert [(ref.version, count) for ref, count in door.taken] == [(2, 2)]
     assert len({item.aad for item in door.sealed}) == 2
@@ -371,3 +405,149 @@ def test_what_is_refused_before_it_comes_to_the_service_is_audited_and_asks_nobo
     )  # fmt: skip
     assert entry.caller == caller(Permission.USE)
     assert door.steps == []
+
+
+# Algorithms
+
+RSA = Algorithm.RSA_OAEP_SHA1_AES_256_GCM
+CBC = Algorithm.AES_256_CBC_HMAC_SHA256
+
+
+def key_of(algorithm: Algorithm, key_spec: str = "") -> MasterKey:
+    spec = key_spec or ("RSA_3072" if algorithm.oaep_hash else "AES_256")
+    return master_key(key_spec=spec, algorithm=algorithm.name, versions={1: "DecryptOnly", 2: "Primary"})
+
+
+@pytest.fixture(scope="module")
+def public_key() -> bytes:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=3072).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.mark.parametrize("algorithm", [algorithm for algorithm in Algorithm if not algorithm.oaep_hash])
+async def test_values_are_encrypted_with_the_algorithm_of_the_primary_version(algorithm: Algorithm) -> None:
+    door = Door(key_of(algorithm))
+    answer = await door.run(Operation.ENCRYPT)
+    assert door.asked == [(algorithm, Share.API)]
+    (blob,) = [envelope.parse(blob, where="it") for blob in answer.blobs]
+    assert (blob.algorithm, len(blob.nonce)) == (algorithm, algorithm.nonce_bytes)
+    assert 5 in blob.plaintext_sizes
+
+
+async def test_under_rsa_values_are_sealed_with_the_tokens_public_key_and_the_ledger_is_not_asked(
+    public_key: bytes,
+) -> None:
+    door = Door(key_of(RSA))
+    door.public_key = public_key
+    items = [to_encrypt("a"), to_encrypt("b")]
+    answer = await door.service.encrypt(caller(Permission.ENCRYPT), "prod", items)
+    assert door.steps == ["permission", "key", "public-key", "audit"]
+    parsed = [envelope.parse(blob, where="it") for blob in answer.blobs]
+    assert [(blob.algorithm, len(blob.wrapped_key), len(blob.body)) for blob in parsed] == [(RSA, 384, 21)] * 2
+    assert len({blob.wrapped_key for blob in parsed}) == 2
+    assert (door.sealed, door.taken) == ([], [])
+
+
+async def test_the_public_key_in_status_is_never_encrypted_with() -> None:
+    planted = "-----BEGIN PUBLIC KEY-----\nof the attacker\n-----END PUBLIC KEY-----\n"
+    door = Door(master_key(key_spec="RSA_3072", algorithm=RSA.name, public_key=planted))
+    door.token_error = AWAY
+    with pytest.raises(StrongroomError) as caught:
+        await door.run(Operation.ENCRYPT)
+    assert caught.value is AWAY
+    assert door.steps == ["permission", "key", "public-key"]
+    assert door.audited[0][0] == "HSMUnavailable"
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize(("permission", "share"), [(Permission.DECRYPT, Share.API), (Permission.USE, Share.RECONCILE)])
+async def test_values_are_opened_with_their_versions_algorithm_on_behalf_of_who_asks(
+    algorithm: Algorithm, permission: Permission, share: Share
+) -> None:
+    door = Door(key_of(algorithm))
+    wrapped = 384 if algorithm.oaep_hash else 0
+    blob = text(algorithm=algorithm, wrapped=wrapped)
+    await door.service.decrypt(caller(permission), "prod", [to_decrypt(blob)])
+    assert door.asked == [(algorithm, share)]
+    (item,) = door.to_open
+    assert (item.wrapped_key, len(item.nonce)) == (b"w" * wrapped, algorithm.nonce_bytes)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("other", Algorithm)
+async def test_a_value_of_another_algorithm_than_its_versions_never_reaches_the_token(
+    algorithm: Algorithm, other: Algorithm
+) -> None:
+    if algorithm is other:
+        return
+    door = Door(key_of(algorithm))
+    blob = text(algorithm=other, wrapped=384 if other.oaep_hash else 0)
+    with pytest.raises(StrongroomError, match=f"{other.name}.*{algorithm.name}") as caught:
+        await door.service.decrypt(caller(), "prod", [to_decrypt(blob)])
+    assert (caught.value.reason, door.steps) == (Reason.UNSUPPORTED_FORMAT, ["permission", "key"])
+
+
+@pytest.mark.parametrize(("key_spec", "wrapped"), [("RSA_3072", 512), ("RSA_4096", 384)])
+async def test_a_wrapped_key_of_another_modulus_never_reaches_the_token_and_looks_like_any_bad_value(
+    key_spec: str, wrapped: int
+) -> None:
+    door = Door(key_of(RSA, key_spec))
+    with pytest.raises(InvalidCiphertext) as caught:
+        await door.service.decrypt(caller(), "prod", [to_decrypt(text(algorithm=RSA, wrapped=wrapped), "it")])
+    assert str(caught.value) == str(InvalidCiphertext(where="it"))
+    assert door.steps == ["permission", "key"]
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("name", ["SM4_GCM", "RSA_OAEP_SHA1_AES_256_GCM"])
+async def test_an_algorithm_that_is_not_known_for_the_key_is_refused_before_token_and_ledger(
+    operation: Operation, name: str
+) -> None:
+    door = Door(master_key(versions={2: "Primary"}, algorithm=name))
+    with pytest.raises(StrongroomError) as caught:
+        await door.run(operation)
+    assert (caught.value.reason, door.steps) == (Reason.UNSUPPORTED_FORMAT, ["permission", "key"])
+
+
+async def test_a_status_of_an_older_release_means_gcm() -> None:
+    door = Door(master_key(versions={2: "Primary"}, algorithm=None))
+    await door.run(Operation.ENCRYPT)
+    await door.run(Operation.DECRYPT)
+    assert [algorithm for algorithm, _ in door.asked] == [Algorithm.AES_256_GCM] * 2
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+async def test_which_step_failed_is_recorded_but_under_rsa_where_it_would_be_an_oracle(algorithm: Algorithm) -> None:
+    door = Door(key_of(algorithm))
+    door.fail_at_version = 2
+    blob = text(algorithm=algorithm, wrapped=384 if algorithm.oaep_hash else 0)
+    with pytest.raises(InvalidCiphertext) as caught:
+        await door.service.decrypt(caller(), "prod", [to_decrypt(blob)])
+    expected = "" if algorithm.oaep_hash else "CKR_ENCRYPTED_DATA_INVALID"
+    assert (caught.value.ckr, door.ckr) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "accepted"), [(96, True), (100, True), (101, False), (111, False)], ids=["least", "limit", "more", "most"]
+)
+async def test_a_size_that_padding_hid_is_checked_when_it_is_known_and_recorded(size: int, accepted: bool) -> None:
+    door = Door(key_of(CBC), limit=100)
+    door.opened_sizes = {"it": size}
+    request = door.service.decrypt(caller(), "prod", [to_decrypt(text(algorithm=CBC, size=size), "it")])
+    if accepted:
+        assert len((await request).plaintexts[0]) == size
+    else:
+        with pytest.raises(StrongroomError, match=f"it is {size} bytes, at most 100") as caught:
+            await request
+        assert caught.value.reason is Reason.PLAINTEXT_TOO_LARGE
+        assert set(door.opened[0].reveal()) == {0}
+    ((outcome, entry),) = door.audited
+    assert (outcome, [value.plaintext_bytes for value in entry.values]) == (
+        "Success" if accepted else "PlaintextTooLarge", [size],
+    )  # fmt: skip
+
+
+async def test_a_size_that_padding_hides_is_recorded_as_the_largest_possible_on_a_dry_run() -> None:
+    door = Door(key_of(CBC))
+    await door.service.decrypt(caller(), "prod", [to_decrypt(text(algorithm=CBC, size=5))], dry_run=True)
+    assert [value.plaintext_bytes for value in door.audited[0][1].values] == [15]

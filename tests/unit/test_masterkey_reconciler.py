@@ -5,8 +5,10 @@
 """
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,16 +21,30 @@ from strongroom.hsm.api import KeyLabel, KeyMaterial, TokenInfo
 from strongroom.kube.client import ApiError
 from strongroom.metrics import Metrics
 from strongroom.model import masterkey
+from strongroom.model.algorithms import Algorithm
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
+from strongroom.model.keys import KeySpec
 from tests.unit.fakes import CLUSTER, CREATED_AT, KEY_ID, OTHER_KEY_ID, FakeKube, master_key_body, run_in_virtual_time
 
 PATH = "/apis/kms.strongroom.dev/v1alpha1/customermasterkeys/prod"
 PENDING: dict[str, Any] = {"key_id": None, "pending": (1, KEY_ID)}
 
 
-def material(version: int = 1, *, cluster: str = CLUSTER, name: str = "prod", key_id: Any = KEY_ID) -> KeyMaterial:
+def material(
+    version: int = 1,
+    *,
+    cluster: str = CLUSTER,
+    name: str = "prod",
+    key_id: Any = KEY_ID,
+    spec: KeySpec = KeySpec.AES_256,
+) -> KeyMaterial:
     ref = KeyVersionRef(KeyId(key_id), KeyVersion(version))
-    return KeyMaterial(ref, KeyLabel(cluster, name, ref.version, CREATED_AT), never_extractable=True)
+    label = KeyLabel(cluster, name, ref.version, CREATED_AT)
+    return KeyMaterial(ref, label, spec, public_key_of(ref, spec), never_extractable=True)
+
+
+def public_key_of(ref: KeyVersionRef, spec: KeySpec) -> bytes:
+    return b"public key of version %d" % ref.version if spec.asymmetric else b""
 
 
 class FakeToken:
@@ -41,23 +57,32 @@ class FakeToken:
         self.find_error: StrongroomError | None = None
         self.generate_error: StrongroomError | None = None
         self.verify_error: StrongroomError | None = None
+        self.algorithms: dict[KeySpec, Algorithm] = {
+            KeySpec.AES_256: Algorithm.AES_256_GCM,
+            KeySpec.RSA_3072: Algorithm.RSA_OAEP_SHA1_AES_256_GCM,
+        }
+
+    def algorithm(self, spec: KeySpec) -> Algorithm | None:
+        return self.algorithms.get(spec)
 
     async def find_all(self) -> list[KeyMaterial]:
         if self.find_error:
             raise self.find_error
         return list(self.materials)
 
-    async def generate(self, ref: KeyVersionRef, label: KeyLabel) -> None:
+    async def generate(self, ref: KeyVersionRef, label: KeyLabel, spec: KeySpec) -> KeyMaterial:
         assert label == KeyLabel(CLUSTER, "prod", ref.version, label.created_at)
         self.steps.append(f"generate v{ref.version}")
         if self.generate_error:
             raise self.generate_error
-        self.materials.append(KeyMaterial(ref, label, never_extractable=True))
+        self.materials.append(KeyMaterial(ref, label, spec, public_key_of(ref, spec), never_extractable=True))
+        return self.materials[-1]
 
-    async def verify(self, ref: KeyVersionRef) -> None:
+    async def verify(self, ref: KeyVersionRef) -> KeyMaterial:
         self.steps.append(f"verify v{ref.version}")
         if self.verify_error:
             raise self.verify_error
+        return next(material for material in self.materials if material.ref == ref)
 
     async def info(self) -> TokenInfo:
         return TokenInfo("label", "SoftHSM project", "SoftHSM v2", "serial", "2.6")
@@ -125,6 +150,14 @@ class Bench:
     @property
     def reason(self) -> str:
         return str(self.status["conditions"][0]["reason"])
+
+    @property
+    def conditions(self) -> list[tuple[str, str]]:
+        return [(entry["type"], entry["status"]) for entry in self.status["conditions"]]
+
+    @property
+    def algorithms(self) -> list[str]:
+        return [entry["algorithm"] for entry in self.status["versions"]]
 
     @property
     def published(self) -> list[tuple[int, str]]:
@@ -281,7 +314,7 @@ def test_a_version_of_our_own_that_status_does_not_name_is_verified_and_it_alone
     [
         pytest.param(material(2, cluster="f" * 16), id="of-another-cluster"),
         pytest.param(material(2, name="staging"), id="of-another-key"),
-        pytest.param(KeyMaterial(material(2).ref, None, never_extractable=True), id="unmarked"),
+        pytest.param(replace(material(2), label=None), id="unmarked"),
     ],
 )
 def test_a_version_that_someone_else_put_under_our_id_is_neither_used_nor_published(foreign: KeyMaterial) -> None:
@@ -478,3 +511,124 @@ async def test_a_key_tells_the_token_it_is_in() -> None:
     assert bench.reconciler.token_of("prod") == ("default", False)
     bench.change(hsm="elsewhere")
     assert bench.reconciler.token_of("prod") == ("elsewhere", False)
+
+
+# Kinds of keys
+
+RSA: dict[str, Any] = {"key_spec": "RSA_3072", "algorithm": "RSA_OAEP_SHA1_AES_256_GCM"}
+UNAUTHENTICATED = ("UnauthenticatedSealing", "True")
+
+
+def test_a_new_rsa_key_is_published_with_its_public_key_and_what_to_seal_with() -> None:
+    async def test(bench: Bench) -> None:
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert bench.token.materials[0].spec is KeySpec.RSA_3072
+        assert bench.algorithms == ["RSA_OAEP_SHA1_AES_256_GCM"]
+        assert bench.status["oaepHash"] == "sha1"
+        encoded = base64.b64encode(b"public key of version 1").decode()
+        assert bench.status["publicKey"] == f"-----BEGIN PUBLIC KEY-----\n{encoded}\n-----END PUBLIC KEY-----\n"
+        assert bench.conditions == [("Ready", "True"), UNAUTHENTICATED]
+        assert "public key" in bench.status["conditions"][1]["message"]
+
+    running(test, key_id=None, **RSA)
+
+
+def test_an_aes_key_publishes_no_public_key_and_no_such_condition() -> None:
+    async def test(bench: Bench) -> None:
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert not {"publicKey", "oaepHash"} & bench.status.keys()
+        assert bench.conditions == [("Ready", "True")]
+        assert bench.algorithms == ["AES_256_GCM"]
+
+    running(test, key_id=None)
+
+
+def test_that_anyone_can_seal_stays_said_while_the_token_is_away_beside_why_the_key_is_not_ready() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material(spec=KeySpec.RSA_3072)]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        public_key = bench.status["publicKey"]
+        bench.token.find_error = StrongroomError(Reason.HSM_UNAVAILABLE, "away")
+        bench.change(state="Disabled")
+        await asyncio.sleep(1.0)
+        assert bench.conditions == [("Ready", "False"), ("Reconciling", "True"), UNAUTHENTICATED]
+        assert (bench.status["publicKey"], bench.status["oaepHash"]) == (public_key, "sha1")
+
+    running(test, **RSA)
+
+
+def test_the_public_key_is_that_of_the_version_that_encrypts() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material(2, spec=KeySpec.RSA_3072), material(1, spec=KeySpec.RSA_3072)]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert base64.b64encode(b"public key of version 2").decode() in bench.status["publicKey"]
+
+    running(test, **RSA)
+
+
+def test_the_algorithm_of_a_version_stays_when_the_profile_changes_and_new_versions_have_the_new_one() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.algorithms[KeySpec.AES_256] = Algorithm.AES_256_GCM_IV16
+        bench.token.materials = [material(1), material(2)]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert bench.algorithms == ["AES_256_GCM", "AES_256_GCM_IV16"]
+
+    running(test)
+
+
+def test_what_to_seal_with_is_that_of_the_version_and_not_of_a_changed_profile() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.algorithms[KeySpec.RSA_3072] = Algorithm.RSA_OAEP_SHA256_AES_256_GCM
+        bench.token.materials = [material(spec=KeySpec.RSA_3072)]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert (bench.algorithms, bench.status["oaepHash"]) == (["RSA_OAEP_SHA1_AES_256_GCM"], "sha1")
+
+    running(test, **RSA)
+
+
+def test_a_status_of_an_older_release_is_completed() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material()]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert bench.algorithms == ["AES_256_GCM"]
+
+    running(test, algorithm=None)
+
+
+def test_a_token_that_has_no_such_keys_is_asked_for_none_and_the_key_says_so() -> None:
+    async def test(bench: Bench) -> None:
+        del bench.token.algorithms[KeySpec.RSA_3072]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert bench.steps == ["status InvalidKeyUsage"]
+        assert bench.conditions == [("Ready", "False"), ("Stalled", "True"), UNAUTHENTICATED]
+        assert bench.token.materials == []
+
+    running(test, key_id=None, **RSA)
+
+
+def test_material_of_another_kind_is_not_adopted() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material()]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert (bench.reason, bench.published) == ("InvalidKeyUsage", [])
+
+    running(test, key_id=None, requested=KEY_ID, **RSA)
+
+
+def test_an_algorithm_of_a_newer_release_is_left_as_it_is() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material()]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        assert (bench.reason, bench.algorithms) == ("UnsupportedFormat", ["XAES_256_GCM"])
+
+    running(test, algorithm="XAES_256_GCM")
