@@ -108,6 +108,7 @@ class Operator:
             watching=watching,
             denied_metadata=_matcher(settings.secrets.denied_metadata),
             workers=settings.workers,
+            workers_per_token=_workers_per_token(settings.workers, len(settings.hsms)),
         )
         self._relister = Relister(
             self._kube,
@@ -286,6 +287,11 @@ class Operator:
     def is_ready(self) -> bool:
         """Whether the first lists are in and the crypto API is served."""
         return self._barrier_passed and (not self._settings.api.enabled or self._api_serving)
+
+
+def _workers_per_token(workers: int, tokens: int) -> int:
+    """All tokens but one may hang, and a quarter of the workers are left for that one."""
+    return workers if tokens == 1 else max(1, workers * 3 // 4 // (tokens - 1))
 
 
 def _matcher(patterns: list[str]) -> Callable[[str], bool]:

@@ -23,17 +23,18 @@ def admin(control_plane: ControlPlane) -> Iterator[Api]:
 
 @pytest.fixture
 def new_tenant(admin: Api) -> Iterator[TenantFactory]:
-    """`new_tenant(key="tests", grant=True)`: a tenant with a new namespace, which is deleted afterwards.
+    """`new_tenant(key="tests", grant=True)`: a tenant with a new namespace, which is deleted afterwards; `hsm` and
+    `key_spec` are those of a key that is made.
 
     It does not start the operator: a test says which one it wants.
     """
     made: list[str] = []
 
-    def make(*, key: str = "tests", grant: bool = True) -> Tenant:
+    def make(*, key: str = "tests", grant: bool = True, hsm: str = "default", key_spec: str = "AES_256") -> Tenant:
         name = f"t-{secrets.token_hex(5)}"
         admin("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         made.append(name)
-        return Tenant(admin, name, key=key, grant=grant)
+        return Tenant(admin, name, key=key, grant=grant, hsm=hsm, key_spec=key_spec)
 
     yield make
     for name in made:

@@ -26,11 +26,22 @@ class Tenant:
     Names are those of an EncryptedSecret and of its Secret alike. `api` is the administrator.
     """
 
-    def __init__(self, api: Api, namespace: str, *, key: str = "tests", grant: bool = True) -> None:
+    def __init__(
+        self,
+        api: Api,
+        namespace: str,
+        *,
+        key: str = "tests",
+        grant: bool = True,
+        hsm: str = "default",
+        key_spec: str = "AES_256",
+    ) -> None:
         self.api = api
         self.namespace = namespace
         self.key_name = key
         self._grant = grant
+        self._hsm = hsm
+        self._key_spec = key_spec
 
     # Keys and permission
 
@@ -49,7 +60,7 @@ class Tenant:
             "apiVersion": "kms.strongroom.dev/v1alpha1",
             "kind": "CustomerMasterKey",
             "metadata": {"name": name},
-            "spec": {"hsm": "default", "keySpec": "AES_256", "state": "Enabled"},
+            "spec": {"hsm": self._hsm, "keySpec": self._key_spec, "state": "Enabled"},
         }
         path = f"{KMS}/customermasterkeys/{name}"
         self.api.apply(path, manifest)

@@ -23,6 +23,16 @@ BAD = {
     "field-missing": (GOOD.replace("namespace: strongroom\n", ""), "namespace"),
     "no-token": ("namespace: strongroom\nhsms: []\n", "`$.hsms`"),
     "relative-module": (GOOD.replace("/usr/lib/softhsm/", ""), "`$.hsms[0].module`"),
+    "unknown-profile": (GOOD.replace("tokenLabel", "profile: lunar, tokenLabel"), "`$.hsms[0].profile`"),
+    "bad-change": (
+        GOOD.replace("tokenLabel", "profileChanges: {ivBytes: 13}, tokenLabel"),
+        "`$.hsms[0].profileChanges`",
+    ),
+    "tracing-module": (GOOD.replace("libsofthsm2", "pkcs11-spy"), "`$.hsms[0].module`"),
+    "tracing-variable": (
+        GOOD.replace("tokenLabel", "environment: {PKCS11SPY: /x.so}, tokenLabel"),
+        "`$.hsms[0].environment`",
+    ),
     "bad-pattern": (GOOD + "secrets: {deniedMetadata: ['(']}\n", "`$.secrets.deniedMetadata[0]`"),
     "no-yaml": ("namespace: [", "YAML"),
 }

@@ -52,6 +52,7 @@ class Bench:
             watching=watching,
             denied_metadata=lambda key: key.startswith("replicate/"),
             workers=2,
+            workers_per_token=2,
         )
         self.stand(**spec)
 

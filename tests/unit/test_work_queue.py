@@ -2,6 +2,8 @@
 import asyncio
 import contextlib
 import logging
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -24,13 +26,19 @@ A, B, C = key("a"), key("b"), key("c")
 class Bench:
     """A queue whose workers wait at a gate that the test holds. Two workers on one key fail the test."""
 
-    def __init__(self, *, workers: int = 1, held: bool = False) -> None:
+    def __init__(self, *, workers: int = 1, held: bool = False, group_limit: int | None = None) -> None:
         self.started: list[ObjectKey] = []
         self.running: dict[ObjectKey, asyncio.Event] = {}
         self.depths: list[int] = []
         self.held = held
         self.fail: dict[ObjectKey, BaseException] = {}
-        self.queue = WorkQueue(self._process, workers=workers, on_depth=self.depths.append)
+        self.queue = WorkQueue(
+            self._process,
+            workers=workers,
+            on_depth=self.depths.append,
+            group_of=lambda key: key.name.partition("/")[0] if group_limit else "",
+            group_limit=group_limit,
+        )
 
     async def _process(self, key: ObjectKey) -> None:
         assert key not in self.running, "two workers on one object"
@@ -346,3 +354,81 @@ def test_what_was_cancelled_in_a_pause_is_still_to_be_done() -> None:
         assert sorted(bench.started) == [A, B, C]
 
     run_in_virtual_time(test)
+
+
+# Groups
+
+
+async def test_group_that_hangs_leaves_workers_to_the_others() -> None:
+    bench = Bench(workers=4, held=True, group_limit=3)
+    ill = [key(f"ill/{number}") for number in range(10)]
+    for each in ill:
+        bench.queue.add(each)
+    async with bench.working():
+        assert bench.started == ill[:3]
+        for number in range(5):
+            well = key(f"well/{number}")
+            bench.queue.add(well)
+            await settle()
+            bench.finish(well)
+            await settle()
+        assert bench.started[3:] == [key(f"well/{number}") for number in range(5)]
+        for each in ill:  # it answers again: none is forgotten, whoever passed it over
+            bench.finish(each)
+            await settle()
+        assert bench.started[8:] == ill[3:]
+        assert bench.running == {}
+
+
+async def test_group_waits_in_its_own_order_live_before_backlog() -> None:
+    bench = Bench(workers=2, held=True, group_limit=1)
+    first, old, new = key("ill/first"), key("ill/old"), key("ill/new")
+    async with bench.working():
+        for each, lane in ((first, Lane.LIVE), (old, Lane.BACKLOG), (new, Lane.LIVE)):
+            bench.queue.add(each, lane)
+            await settle()
+        for each in (first, new, old):
+            assert list(bench.running) == [each]
+            bench.finish(each)
+            await settle()
+
+
+async def test_groups_take_turns() -> None:
+    bench = Bench(workers=1, group_limit=1)
+    keys = [key(f"{group}/{number}") for group in ("a", "b") for number in range(4)]
+    for each in keys:
+        bench.queue.add(each)
+    async with bench.working():
+        await settle()
+    assert [each.name[0] for each in bench.started] == list("abababab")
+
+
+@settings(deadline=None)
+@given(
+    groups=st.lists(st.sampled_from("abc"), min_size=1, max_size=30),
+    workers=st.integers(1, 5),
+    group_limit=st.integers(1, 5),
+    order=st.randoms(use_true_random=False),
+)
+def test_every_key_of_every_group_is_processed_and_no_group_has_more_than_its_workers(
+    groups: list[str], workers: int, group_limit: int, order: random.Random
+) -> None:
+    async def run() -> None:
+        bench = Bench(workers=workers, held=True, group_limit=group_limit)
+        keys = [key(f"{group}/{number}") for number, group in enumerate(groups)]
+        for each in keys:
+            bench.queue.add(each, order.choice(list(Lane)))
+        async with bench.working():
+            while bench.running:
+                counts = Counter(each.name[0] for each in bench.running)
+                assert max(counts.values()) <= group_limit
+                left = Counter(each.name[0] for each in set(keys) - set(bench.started))
+                idle = workers - len(bench.running)
+                assert not idle or all(counts[group] == group_limit for group in left), (
+                    "idle beside work that may go on"
+                )
+                bench.finish(order.choice(sorted(bench.running)))
+                await settle()
+        assert sorted(bench.started) == sorted(keys)
+
+    run_in_virtual_time(run)

@@ -63,6 +63,7 @@ class EncryptedSecretReconciler:
         watching: bool,
         denied_metadata: Callable[[str], bool],
         workers: int,
+        workers_per_token: int,
     ) -> None:
         self._kube = kube
         self._service = service
@@ -78,7 +79,13 @@ class EncryptedSecretReconciler:
         )
         self._status = StatusWriter(kube, on_write=lambda kind: metrics.status_writes.labels(kind).inc())
         depth = metrics.queue_depth.labels(ENCRYPTED_SECRET_KIND)
-        self.queue = WorkQueue(self._reconcile, workers=workers, on_depth=depth.set)
+        self.queue = WorkQueue(
+            self._reconcile,
+            workers=workers,
+            on_depth=depth.set,
+            group_of=lambda key: token_of(secret.key_name)[0] if (secret := self._secrets.get(key)) else "",
+            group_limit=workers_per_token,
+        )
         self._permission_room = PermissionRoom(
             review=lambda grant: permission(
                 Principal.service_account(grant.namespace, grant.service_account), grant.key_name, grant.namespace

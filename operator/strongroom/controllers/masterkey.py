@@ -70,7 +70,13 @@ class MasterKeyReconciler:
         self._status = StatusWriter(kube, on_write=lambda kind: metrics.status_writes.labels(kind).inc())
         self._keys: Store[MasterKey] = Store()
         depth = metrics.queue_depth.labels(MASTER_KEY_KIND)
-        self.queue = WorkQueue(self._reconcile, workers=1, on_depth=depth.set)
+        self.queue = WorkQueue(
+            self._reconcile,
+            workers=len(tokens),
+            on_depth=depth.set,
+            group_of=lambda key: self.token_of(key.name)[0],
+            group_limit=1,
+        )
 
     def observe(self, key: MasterKey) -> bool:
         """Take in a state of a CustomerMasterKey; news is looked at. True if it changes what operations may do, so
@@ -105,7 +111,7 @@ class MasterKeyReconciler:
                 self.queue.add(key.key)
 
     async def _reconcile(self, queue_key: ObjectKey) -> None:
-        """Called by the queue, one key at a time: generation is serial by design."""
+        """Called by the queue, one key of a token at a time: generation is serial by design."""
         name = queue_key.name
         try:
             for _ in range(_MAX_STEPS):

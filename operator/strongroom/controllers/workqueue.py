@@ -2,7 +2,8 @@
 """A keyed work queue: an object is in it once, has one worker at a time, and its latest state is what the worker sees.
 
 Live changes go ahead of the start-up backlog; within each lane namespaces take turns, so that one with thousands of
-objects does not hold up the others. Retries back off per object.
+objects does not hold up the others. Retries back off per object. Of one group, such as the objects of one token, only
+so many are processed at a time: where that hangs, the other groups still have workers.
 """
 
 import asyncio
@@ -48,21 +49,41 @@ class _FairLane:
         return key
 
 
+class _Group:
+    """Keys that wait for the same thing outside, and how many of them are processed now."""
+
+    def __init__(self) -> None:
+        self.lanes = {lane: _FairLane() for lane in Lane}
+        self.running = 0
+
+
 class WorkQueue:
     """Runs `process(key)` for keys that were added, `workers` at a time. Belongs to one event loop.
 
-    A key added while it is processed is processed once more afterwards. `process` must not raise; if it does, the
-    error is logged without its text and the key retried with backoff.
+    At most `group_limit` keys of one group, as `group_of` told when they were added, are processed at a time; without
+    it, as many as there are workers. Groups take turns. A key added while it is processed is processed once more
+    afterwards. `process` must not raise; if it does, the error is logged without its text and the key retried with
+    backoff.
     """
 
     def __init__(
-        self, process: Callable[[ObjectKey], Awaitable[None]], *, workers: int, on_depth: Callable[[int], None]
+        self,
+        process: Callable[[ObjectKey], Awaitable[None]],
+        *,
+        workers: int,
+        on_depth: Callable[[int], None],
+        group_of: Callable[[ObjectKey], str] = lambda key: "",
+        group_limit: int | None = None,
     ) -> None:
         self._process = process
+        self._group_of = group_of
+        self._group_limit = group_limit or workers
         self._worker_count = workers
         self._on_depth = on_depth
-        self._lanes = {lane: _FairLane() for lane in Lane}
-        self._waiting: dict[ObjectKey, Lane] = {}
+        self._groups: OrderedDict[str, _Group] = OrderedDict()
+        """In order of their turns."""
+        self._waiting: dict[ObjectKey, tuple[Lane, str]] = {}
+        """Where the key's entry is; any other entry of it is a remnant."""
         self._running: set[ObjectKey] = set()
         self._again: dict[ObjectKey, Lane] = {}
         self._failures: dict[ObjectKey, int] = {}
@@ -76,10 +97,11 @@ class WorkQueue:
             self._again[key] = min(lane, self._again.get(key, lane))
             return
         waiting = self._waiting.get(key)
-        if waiting is not None and waiting <= lane:
+        if waiting is not None and waiting[0] <= lane:
             return
-        self._waiting[key] = lane
-        self._lanes[lane].push(key)
+        name = self._group_of(key)
+        self._waiting[key] = lane, name
+        self._groups.setdefault(name, _Group()).lanes[lane].push(key)
         self._on_depth(len(self._waiting))
         self._available.release()
 
@@ -122,10 +144,12 @@ class WorkQueue:
             except BaseException:
                 self._available.release()  # the key is still to be taken
                 raise
-            key = self._next()
-            if key is None:
-                continue  # it moved to the other lane; that entry has a permit of its own
+            taken = self._next()
+            if taken is None:
+                continue  # it moved to the other lane, or its group has enough workers: whichever ends calls for one
+            key, group = taken
             self._cancel_timer(key)
+            group.running += 1
             self._running.add(key)
             try:
                 await self._process(key)
@@ -139,6 +163,9 @@ class WorkQueue:
                 self.retry(key)
             finally:
                 self._running.discard(key)
+                if group.running == self._group_limit:
+                    self._available.release()  # others of the group may have been passed over
+                group.running -= 1
                 lane = self._again.pop(key, None)
                 if lane is not None:
                     self.add(key, lane)
@@ -149,13 +176,17 @@ class WorkQueue:
         if left > 0:
             await asyncio.sleep(left * random.uniform(1.0, 2.0))  # noqa: S311 - jitter, no secret
 
-    def _next(self) -> ObjectKey | None:
+    def _next(self) -> tuple[ObjectKey, _Group] | None:
         for lane in Lane:
-            while (key := self._lanes[lane].pop()) is not None:
-                if self._waiting.get(key) is lane:
-                    del self._waiting[key]
-                    self._on_depth(len(self._waiting))
-                    return key
+            for name, group in self._groups.items():
+                if group.running >= self._group_limit:
+                    continue
+                while (key := group.lanes[lane].pop()) is not None:
+                    if self._waiting.get(key) == (lane, name):
+                        del self._waiting[key]
+                        self._on_depth(len(self._waiting))
+                        self._groups.move_to_end(name)
+                        return key, group
         return None
 
     def _cancel_timer(self, key: ObjectKey) -> None:
