@@ -92,6 +92,10 @@ class CkrError(Exception):
         self.code = code
 
 
+class NotDestroyedError(CkrError):
+    """What was done with a temporary key is done, but the key is still there."""
+
+
 class Mechanism(ctypes.Structure):
     """CK_MECHANISM."""
 
@@ -416,14 +420,18 @@ class CryptokiSession:
 
     @contextmanager
     def temporary(self, key: int) -> Iterator[int]:
-        """A session key that is destroyed at the end of a `with` block."""
+        """A session key that is destroyed at the end of a `with` block. Raises NotDestroyedError, unless the block has
+        failed."""
         try:
             yield key
         except BaseException:
             with suppress(CkrError):  # what went wrong first says more; the key dies with the session
                 self.destroy(key)
             raise
-        self.destroy(key)
+        try:
+            self.destroy(key)
+        except CkrError as error:
+            raise NotDestroyedError(error.code) from None
 
 
 _NOT_TO_BE_READ = frozenset({ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_ATTRIBUTE_SENSITIVE, ckr.CKR_BUFFER_TOO_SMALL})

@@ -32,6 +32,7 @@ from strongroom.hsm.cryptoki import (
     CryptokiSession,
     KeyHandles,
     Mechanism,
+    NotDestroyedError,
     OaepParameters,
 )
 from strongroom.hsm.keystore import StoredKey
@@ -93,8 +94,14 @@ class RsaOaep:
             if ckr.class_of(error.code) in _NOT_ABOUT_THE_VALUE:
                 raise
             raise _NotUnwrappedError(error) from None
-        with self._session.temporary(own_key):
-            return self._gcm.decrypt(KeyHandles(own_key), value.nonce, value.body, value.aad)
+        opened = bytearray()
+        try:
+            with self._session.temporary(own_key):
+                opened = self._gcm.decrypt(KeyHandles(own_key), value.nonce, value.body, value.aad)
+        except NotDestroyedError:
+            wire.wipe(opened)
+            raise
+        return opened
 
 
 class _NotUnwrappedError(Exception):

@@ -2,7 +2,7 @@
 """One session with the token: requests in, replies out, and what each return code leads to.
 
 DATA                     the value is bad
-AMBIGUOUS, opening       the key's canary: decrypts → the value is bad; does not → outage
+AMBIGUOUS, opening       the key's canary: does not decrypt → outage; does, but the value still not → it is bad
 AMBIGUOUS, sealing       a fresh round trip under the same key: works → refused; fails → outage
 HANDLE                   look the key up again, once; not found on a healthy token → the key is missing
 SESSION, LOGIN, DEVICE   outage: the operator replaces this process
@@ -19,7 +19,7 @@ from strongroom.hsm import ckr, wire
 from strongroom.hsm.canary import Canaries
 from strongroom.hsm.ciphers import Ciphers
 from strongroom.hsm.ckr import CkrClass
-from strongroom.hsm.cryptoki import CkrError, CryptokiSession
+from strongroom.hsm.cryptoki import CkrError, CryptokiSession, NotDestroyedError
 from strongroom.hsm.keystore import KeyStore, StoredKey
 from strongroom.hsm.module import OpenToken
 from strongroom.hsm.outcome import Outcome
@@ -124,16 +124,30 @@ class TokenSession:
         if not _well_formed(key, request, value):
             raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
         try:
-            return self._ciphers.open(key, request.algorithm, value, lambda: self._canary(key).wrapped_key)
+            return self._decrypt(key, request, index, value)
+        except NotDestroyedError:
+            raise  # says nothing of the value
         except CkrError as error:
-            self._settle_opening(key, error, index)
+            bad = self._settle_opening(key, error, index)
+        try:
+            return self._decrypt(key, request, index, value)
+        except CkrError as error:
+            if _says_nothing_of_the_value(error):
+                raise
+            raise bad from None
+
+    def _decrypt(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
+        try:
+            return self._ciphers.open(key, request.algorithm, value, lambda: self._canary(key).wrapped_key)
         except Outcome as outcome:
             raise Outcome(outcome.failed.failure, outcome.failed.ckr, index=index) from None
 
-    def _settle_opening(self, key: StoredKey, error: CkrError, index: int) -> NoReturn:
+    def _settle_opening(self, key: StoredKey, error: CkrError, index: int) -> Outcome:
+        """What the value is, if it does not open now that the token is seen to work. Raises where the error says more,
+        or the token does not."""
         kind = ckr.class_of(error.code)
         if key.spec.asymmetric:
-            if kind in OUTAGE or kind is CkrClass.HANDLE:
+            if _says_nothing_of_the_value(error):
                 raise error
             bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
         else:
@@ -142,9 +156,9 @@ class TokenSession:
                 raise bad
             if kind is not CkrClass.AMBIGUOUS:
                 raise error
-        if self._opens(key, self._canary):
-            raise bad
-        raise Outcome(wire.Failure.UNAVAILABLE, error.code)
+        if not self._opens(key, self._canary):
+            raise Outcome(wire.Failure.UNAVAILABLE, error.code)
+        return bad
 
     def _canary(self, key: StoredKey) -> wire.OpenValue:
         return self._canaries.get(key.cka_id, lambda: self._ciphers.seal_probe(key))
@@ -185,6 +199,11 @@ class TokenSession:
         except Outcome as outcome:
             return outcome.failed
         return wire.Failed(wire.Failure.REFUSED, code)
+
+
+def _says_nothing_of_the_value(error: CkrError) -> bool:
+    kind = ckr.class_of(error.code)
+    return isinstance(error, NotDestroyedError) or kind in OUTAGE or kind is CkrClass.HANDLE
 
 
 def _well_formed(key: StoredKey, request: wire.Open, value: wire.OpenValue) -> bool:
