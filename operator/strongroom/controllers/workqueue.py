@@ -89,6 +89,9 @@ class WorkQueue:
         self._failures: dict[ObjectKey, int] = {}
         self._timers: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._available = asyncio.Semaphore(0)
+        """A permit for each entry that waits, but for those that are owed."""
+        self._owed = 0
+        """Permits taken by workers that found only groups with enough workers: given back as those end."""
         self._paused_until = 0.0
 
     def add(self, key: ObjectKey, lane: Lane = Lane.LIVE) -> None:
@@ -146,7 +149,8 @@ class WorkQueue:
                 raise
             taken = self._next()
             if taken is None:
-                continue  # it moved to the other lane, or its group has enough workers: whichever ends calls for one
+                self._owed += bool(self._waiting)  # else it moved to the other lane; that entry has a permit of its own
+                continue
             key, group = taken
             self._cancel_timer(key)
             group.running += 1
@@ -163,9 +167,10 @@ class WorkQueue:
                 self.retry(key)
             finally:
                 self._running.discard(key)
-                if group.running == self._group_limit:
-                    self._available.release()  # others of the group may have been passed over
                 group.running -= 1
+                if self._owed:
+                    self._owed -= 1
+                    self._available.release()
                 lane = self._again.pop(key, None)
                 if lane is not None:
                     self.add(key, lane)
