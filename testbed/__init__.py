@@ -11,6 +11,9 @@
     softhsm         a token of SoftHSM
     kryoptic        a token of kryoptic, which is built from Rust
     nss             a token of NSS
+    shim            a PKCS#11 module in front of another one: slow, faulty, or like another vendor's
+    shimmedtoken    a token with the shim in front
+    hsmkeys         keys in a token, used as the operator uses them
     installation    the chart, rendered and applied, with the operator outside the cluster
     operator        the operator as a process, with the permissions of the chart's ServiceAccount
     operatorslot    which operator runs: the session's, or a test's own

@@ -15,8 +15,8 @@ from testbed import users
 from testbed.installation import NAMESPACE, Installation
 from testbed.kubectl import KubectlError
 from testbed.metrics import Metrics
+from testbed.pkcs11token import Pkcs11Token
 from testbed.processes import ManagedProcess, free_port
-from testbed.softhsm import SoftHsmToken
 
 _SERVICE_ACCOUNT = "strongroom"
 _CRYPTO_API = "/apis/crypto.strongroom.dev/v1alpha1"
@@ -34,7 +34,7 @@ class OperatorProcess:
     def __init__(
         self,
         installation: Installation,
-        tokens: Sequence[SoftHsmToken],
+        tokens: Sequence[Pkcs11Token],
         *,
         overrides: Mapping[str, Any] | None = None,
         server: str | None = None,

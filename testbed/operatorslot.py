@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from testbed.controlplane import ControlPlane
 from testbed.installation import Installation, install
 from testbed.operator import OperatorProcess
-from testbed.softhsm import SoftHsmToken
+from testbed.pkcs11token import Pkcs11Token
 
 
 class OwnOperator(Protocol):
@@ -16,7 +16,7 @@ class OwnOperator(Protocol):
     def __call__(
         self,
         *,
-        tokens: Sequence[SoftHsmToken] | None = None,
+        tokens: Sequence[Pkcs11Token] | None = None,
         values: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
         server: str | None = None,
@@ -29,7 +29,7 @@ class OwnOperator(Protocol):
 class OperatorSlot:
     """The place of the one operator. Who needs it in a certain shape asks for that; nobody restores anything."""
 
-    def __init__(self, control_plane: ControlPlane, token: SoftHsmToken) -> None:
+    def __init__(self, control_plane: ControlPlane, token: Pkcs11Token) -> None:
         self._control_plane = control_plane
         self._token = token
         self._installation: Installation | None = None
@@ -51,7 +51,7 @@ class OperatorSlot:
     def own(
         self,
         *,
-        tokens: Sequence[SoftHsmToken] | None = None,
+        tokens: Sequence[Pkcs11Token] | None = None,
         values: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
         server: str | None = None,

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm.api import Token
+from strongroom.model.ids import KeyVersionRef
 from strongroom.model.keys import KeySpec
 from testbed.hsmkeys import KeyInUse, label, make_key, new_ref
 from testbed.pkcs11token import Pkcs11Token
@@ -77,6 +78,22 @@ async def test_an_existing_id_is_not_generated_again(hsm: Token, keeps_keys: boo
             await hsm.generate(key.ref, label(), spec)
         assert caught.value.reason is Reason.KEY_EXISTS
     assert len(await hsm.find(key.ref.key_id)) == 1
+
+
+async def test_twins_are_shown_and_not_used(
+    hsm: Token, outsider: Callable[[str, KeyVersionRef], str], open_token: Callable[..., Awaitable[Token]]
+) -> None:
+    """PKCS#11 has no create-if-absent: no token objects to a second key of the same id."""
+    key = await make_key(hsm, KeySpec.AES_256)
+    item = await key.seal(b"value")
+    outsider("generate", key.ref)
+    other = KeyInUse(await open_token(), key.ref, key.algorithm)
+    assert [each.ref for each in await other.token.find_all()] == [key.ref, key.ref]
+    for use in (other.seal(b"value"), other.open(item), other.token.verify(key.ref)):
+        with pytest.raises(StrongroomError) as caught:
+            await use
+        assert caught.value.reason is Reason.KEY_CONFLICT
+    assert other.token.available
 
 
 async def test_an_absent_key_is_not_found(hsm: Token, keeps_keys: bool) -> None:
