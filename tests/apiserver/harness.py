@@ -33,6 +33,7 @@ NAMESPACE = "strongroom-system"
 SERVER_NAME = f"strongroom.{NAMESPACE}.svc"
 ALLOWED_NAME = "front-proxy-client"
 KEY_ID = KeyId(uuid.UUID("5f0c1d3e-0000-4000-8000-000000000001"))
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n"
 SECRET_PATH = f"/api/v1/namespaces/{NAMESPACE}/secrets/strongroom-serving-ca"
 GROUP_VERSION = "/apis/crypto.strongroom.dev/v1alpha1"
 
@@ -311,6 +312,24 @@ def _request(kind: str, values: dict[str, Any], spec: dict[str, Any]) -> dict[st
         "kind": kind,
         "spec": {name: value for name, value in whole.items() if value is not None},
     }
+
+
+def rsa_key(name: str) -> MasterKey:
+    """A key that anyone can seal with."""
+    version = {"version": 1, "state": "Primary", "createdAt": "2026-11-23T10:00:00+00:00"}
+    return masterkey.parse(
+        {
+            "metadata": {"name": name, "uid": "2", "resourceVersion": "1", "generation": 1},
+            "spec": {"hsm": "default", "keySpec": "RSA_3072", "state": "Enabled"},
+            "status": {
+                "keyId": str(KEY_ID),
+                "versions": [version | {"algorithm": "RSA_OAEP_SHA1_AES_256_GCM"}],
+                "publicKey": PUBLIC_KEY,
+                "oaepHash": "sha1",
+                "hsm": {"serial": "of no concern to a namespace"},
+            },
+        }
+    )
 
 
 def _key(name: str, *, created: bool) -> MasterKey:

@@ -12,7 +12,16 @@ from strongroom.errors import Reason, StrongroomError
 from strongroom.model.binding import Purpose, Scope
 from strongroom.model.limits import MAX_REQUEST_BYTES
 from strongroom.model.principal import Permission, Principal
-from tests.apiserver.harness import GROUP_VERSION, KEY_ID, Client, Harness, decrypt_request, encrypt_request
+from tests.apiserver.harness import (
+    GROUP_VERSION,
+    KEY_ID,
+    PUBLIC_KEY,
+    Client,
+    Harness,
+    decrypt_request,
+    encrypt_request,
+    rsa_key,
+)
 
 KEYS = f"{GROUP_VERSION}/namespaces/shop/keys"
 ENCRYPT = f"{KEYS}/prod/encrypt"
@@ -32,6 +41,20 @@ async def test_key_is_shown_as_seen_from_the_namespace(client: Client) -> None:
         "spec": {"keySpec": "AES_256"},
         "status": {"keyId": str(KEY_ID), "state": "Enabled", "currentVersion": 3},
     }
+
+
+async def test_an_rsa_key_shows_what_it_takes_to_seal(api: Harness, client: Client) -> None:
+    api.keys.keys["sealing"] = rsa_key("sealing")
+
+    answer = await client("GET", f"{KEYS}/sealing")
+
+    assert answer.json["spec"] == {"keySpec": "RSA_3072"}
+    assert answer.json["status"] == {
+        "keyId": str(KEY_ID), "state": "Enabled", "currentVersion": 1, "publicKey": PUBLIC_KEY, "oaepHash": "sha1",
+    }  # fmt: skip
+    document = (await client("GET", f"/openapi/v3/{GROUP_VERSION.strip('/')}")).json
+    documented = document["components"]["schemas"]["dev.strongroom.crypto.v1alpha1.Key"]["properties"]["status"]
+    assert answer.json["status"].keys() == documented["properties"].keys()
 
 
 async def test_list_is_sorted_and_a_key_without_material_has_no_id(client: Client) -> None:

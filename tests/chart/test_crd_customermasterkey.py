@@ -46,6 +46,7 @@ def existing(kubectl: Kubectl, installed: Installation) -> Iterator[str]:
         master_key("a.b"),
         master_key(description="", keyId=KEY_ID),
         master_key(description="ä" * 8192),
+        master_key(keySpec="RSA_3072"),
         master_key(keySpec="SM4_OR_WHATEVER_COMES_2"),
         master_key(state="Disabled"),
         master_key(state="Archived"),
@@ -123,6 +124,24 @@ def test_fresh_key_is_not_healthy_and_its_status_cannot_be_written_along(kubectl
     assert create(kubectl, forged, "--dry-run=server")["status"] == {"observedGeneration": -1}
 
 
+def test_status_of_an_rsa_key_is_kept_whole(existing: str, kubectl: Kubectl) -> None:
+    status = {
+        "publicKey": "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n",
+        "oaepHash": "sha1",
+        "versions": [
+            {
+                "version": 1,
+                "state": "Primary",
+                "createdAt": "2026-11-23T10:00:00Z",
+                "algorithm": "RSA_OAEP_SHA1_AES_256_GCM",
+            }
+        ],
+    }
+    patch = json.dumps({"status": status})
+    changed = kubectl.json("patch", "cmk", existing, "--subresource=status", "--type=merge", "--patch", patch)
+    assert changed["status"] | status == changed["status"]
+
+
 def test_table_and_short_names_tell_the_story(existing: str, kubectl: Kubectl) -> None:
     when = "2026-11-23T10:00:00Z"
     condition = {"type": "Ready", "status": "True", "reason": "KeyReady", "message": "", "lastTransitionTime": when}
@@ -132,7 +151,8 @@ def test_table_and_short_names_tell_the_story(existing: str, kubectl: Kubectl) -
     header, row = kubectl("get", "cmk", existing).splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "STATE", "VERSION", "AGE"]
     assert row.split()[:5] == [existing, "True", "KeyReady", "Enabled", "3"]
-    assert KEY_ID in kubectl("get", "cmk", existing, "-o", "wide")
+    wide = kubectl("get", "cmk", existing, "-o", "wide")
+    assert {KEY_ID, "AES_256"} <= set(wide.split())
     assert existing in kubectl("get", "strongroom", "--all-namespaces")
 
 

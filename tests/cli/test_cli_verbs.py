@@ -18,6 +18,10 @@ from strongroom.cli import main as main_module
 from tests.cli.conftest import Cli
 from tests.cli.fakeapi import KEY_ID, Answer, FakeApi, status
 
+VECTORS = {
+    vector["name"]: vector
+    for vector in json.loads(Path(__file__).parents[1].joinpath("vectors", "blob-v1.json").read_bytes())["good"]
+}
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: '1', b: ''}\n"
 SOURCE_ROOT = Path(main_module.__file__).parents[2]
 
@@ -40,6 +44,7 @@ def test_inspect_lists_every_value_offline(cli: Cli, api: FakeApi) -> None:
         "keyId": str(KEY_ID),
         "keyVersion": 3,
         "algorithm": "AES_256_GCM",
+        "plaintextBytesExact": True,
         "authenticated": False,
     }
     expected = [common | {"dataKey": "a", "plaintextBytes": 1}, common | {"dataKey": "b", "plaintextBytes": 0}]
@@ -52,6 +57,47 @@ def test_inspect_reads_a_single_value(cli: Cli) -> None:
     blob = yaml.safe_load(cli("encrypt", "--key", "prod", stdin=SECRET).text)["spec"]["encryptedData"]["a"]
     (finding,) = json.loads(cli("inspect", "-o", "json", stdin=blob + "\n").text)
     assert (finding["object"], finding["dataKey"], finding["plaintextBytes"]) == ("", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("vector", "algorithm", "shown", "exact"),
+    [
+        ("oaep-sha1-size-16", "RSA_OAEP_SHA1_AES_256_GCM", "16", True),
+        ("oaep-sha256-rsa-4096", "RSA_OAEP_SHA256_AES_256_GCM", "5", True),
+        ("cbc-size-16", "AES_256_CBC_HMAC_SHA256", "up to 31", False),
+        ("nonce-16-size-16", "AES_256_GCM_IV16", "16", True),
+    ],
+)
+def test_inspect_knows_every_algorithm(cli: Cli, vector: str, algorithm: str, shown: str, exact: bool) -> None:
+    entry = VECTORS[vector]
+    row = cli("inspect", stdin=entry["blob"], kubeconfig=False).text.splitlines()[1]
+    assert row.split()[3:] == ["3", algorithm, *shown.split()]
+    (finding,) = json.loads(cli("inspect", "-o", "json", stdin=entry["blob"], kubeconfig=False).text)
+    assert (finding["algorithm"], finding["plaintextBytesExact"]) == (algorithm, exact)
+    assert finding["plaintextBytes"] == int(shown.removeprefix("up to "))
+    assert finding["keyId"].replace("-", "") == entry["keyId"]
+
+
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nQUJD\n-----END PUBLIC KEY-----\n"
+RSA_KEY = {
+    "metadata": {"name": "sealing"},
+    "spec": {"keySpec": "RSA_3072"},
+    "status": {"state": "Enabled", "currentVersion": 1, "publicKey": PUBLIC_KEY, "oaepHash": "sha1"},
+}
+
+
+def test_an_rsa_key_is_shown_with_what_it_takes_to_seal(cli: Cli, api: FakeApi) -> None:
+    api.fail(Answer(200, RSA_KEY), Answer(200, RSA_KEY))
+    shown = cli("keys", "show", "sealing").text
+    assert shown.splitlines()[1].split() == ["sealing", "Enabled", "RSA_3072", "1", "-"]
+    assert shown.endswith(f"\nRSA-OAEP with sha1\n{PUBLIC_KEY}")
+    structured = yaml.safe_load(cli("keys", "show", "sealing", "-o", "yaml").text)
+    assert structured["status"]["publicKey"] == PUBLIC_KEY
+
+
+def test_what_a_server_says_of_a_public_key_cannot_steer_a_terminal(cli: Cli, api: FakeApi) -> None:
+    api.fail(Answer(200, RSA_KEY | {"status": {"publicKey": "a\x1b[2J", "oaepHash": "sha1\x9b\n\r"}}))
+    assert cli("keys", "show", "sealing").text.endswith("\nRSA-OAEP with sha1\\x9b\\n\\r\na\\x1b[2J\n")
 
 
 def test_tables_are_one_line_a_row_whatever_the_names_hold(cli: Cli, api: FakeApi) -> None:
