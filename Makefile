@@ -79,8 +79,9 @@ soak-hsm: kryoptic ## 200,000 operations in flat memory, on two tokens; prints f
 	$(BIN)/python -m testbed.soak --token=kryoptic
 
 .PHONY: recovery
-recovery: $(DEV_STAMP) ## Measure how soon a token that failed is used again
-	$(BIN)/python -m testbed.recovery
+recovery: kryoptic ## Measure how soon a token that failed is used again
+	$(BIN)/python -m testbed.recovery --token=softhsm
+	$(BIN)/python -m testbed.recovery --token=kryoptic
 
 .PHONY: demo
 demo: binaries ## Show the main job, step by step, on a real control plane (KEEP=1 leaves it running)

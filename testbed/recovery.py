@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make recovery`: how long it takes from the end of a fault until a value is decrypted again, through a real Token.
 
-    directory   the token's directory was away for AWAY seconds
+    directory   the token's directory was away for AWAY seconds; a library that keeps its files open was ended then
     killed      the library's process was killed (there is no fault to end: counted from the kill)
     crashed     the library crashed in a call; from then on
     pin file    the file held a wrong PIN; counted from the right one
@@ -12,6 +12,7 @@
 Prints one JSON object: median and longest of ROUNDS, in seconds.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -28,10 +29,10 @@ from typing import Any
 from strongroom.errors import StrongroomError
 from strongroom.hsm.api import OpenItem, Token, TokenState
 from strongroom.model.keys import KeySpec
-from testbed.hsmkeys import KeyInUse, hsm_config, make_key, worker_pids
+from testbed.hsmkeys import TOKEN_KINDS, KeyInUse, hsm_config, make_key, worker_pids
 from testbed.pkcs11token import change_pin
-from testbed.shim import Habits, Shim
-from testbed.softhsm import SoftHsmToken
+from testbed.shim import Habits
+from testbed.shimmedtoken import ShimmedToken
 
 _ROUNDS = 5
 _AWAY_SECONDS = 5.0
@@ -45,9 +46,9 @@ _STABLE_SECONDS = 10.5
 class Recovery:
     """A token behind the shim, a Token at it, and a value to be decrypted."""
 
-    def __init__(self, backing: SoftHsmToken, shim: Shim, token: Token, key: KeyInUse, item: OpenItem) -> None:
+    def __init__(self, backing: ShimmedToken, token: Token, key: KeyInUse, item: OpenItem) -> None:
         self._backing = backing
-        self._shim = shim
+        self._shim = backing.shim
         self._token = token
         self._key = key
         self._item = item
@@ -68,6 +69,8 @@ class Recovery:
     async def _directory(self) -> float:
         away = self._backing.tokens.with_name("away")
         self._backing.tokens.rename(away)
+        if await self._works():
+            self._kill()
         await self._fails_for(_AWAY_SECONDS)
         away.rename(self._backing.tokens)
         return await self._recovered()
@@ -140,25 +143,22 @@ class Recovery:
 
 
 @asynccontextmanager
-async def _prepared(directory: Path) -> AsyncIterator[Recovery]:
-    (directory / "shim").mkdir()
-    backing = SoftHsmToken(directory / "softhsm", "recovery")
-    shim = Shim(directory / "shim", backing.module)
-    config = hsm_config(backing, **shim.config(backing.config()), operationTimeoutSeconds=_TIMEOUT_SECONDS)
-    token = Token(config)
+async def _prepared(kind: str, directory: Path) -> AsyncIterator[Recovery]:
+    shimmed = ShimmedToken(TOKEN_KINDS[kind](directory / kind, "recovery"), directory / "shim")
+    token = Token(hsm_config(shimmed, operationTimeoutSeconds=_TIMEOUT_SECONDS))
     try:
         await token.start()
         key = await make_key(token, KeySpec.AES_256)
-        yield Recovery(backing, shim, token, key, await key.seal(b"value"))
+        yield Recovery(shimmed, token, key, await key.seal(b"value"))
     finally:
-        shim.clear()
+        shimmed.shim.clear()
         await token.close()
 
 
-async def _run() -> dict[str, Any]:
+async def _run(kind: str) -> dict[str, Any]:
     figures = {}
     with tempfile.TemporaryDirectory() as directory:
-        async with _prepared(Path(directory)) as recovery:
+        async with _prepared(kind, Path(directory)) as recovery:
             for name, fault in recovery.faults.items():
                 taken = []
                 for _ in range(_ROUNDS):
@@ -171,7 +171,10 @@ async def _run() -> dict[str, Any]:
 
 def main() -> int:
     """Print the figures."""
-    print(json.dumps(asyncio.run(_run()), indent=2))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--token", choices=("softhsm", "kryoptic"), default="softhsm")
+    arguments = parser.parse_args()
+    print(json.dumps({"token": arguments.token, **asyncio.run(_run(arguments.token))}, indent=2))
     return 0
 
 
