@@ -108,7 +108,7 @@ class Operator:
             watching=watching,
             denied_metadata=_matcher(settings.secrets.denied_metadata),
             workers=settings.workers,
-            workers_per_token=_workers_per_token(settings.workers, len(settings.hsms)),
+            workers_per_token=_most_for_one_token(settings.workers, len(settings.hsms)),
         )
         self._relister = Relister(
             self._kube,
@@ -254,7 +254,8 @@ class Operator:
                 self._secrets.parking.token_available(hsm.name)
             was = token.state
 
-        return Token(hsm, on_change=changed)
+        places = _most_for_one_token(self._settings.api.client_burst, len(self._settings.hsms))
+        return Token(hsm, on_change=changed, api_places=places)
 
     def _record_login(self, hsm: str) -> None:
         """Nothing is released by a login, so an audit log that is away does not undo it."""
@@ -289,9 +290,9 @@ class Operator:
         return self._barrier_passed and (not self._settings.api.enabled or self._api_serving)
 
 
-def _workers_per_token(workers: int, tokens: int) -> int:
-    """All tokens but one may hang, and a quarter of the workers are left for that one."""
-    return workers if tokens == 1 else max(1, workers * 3 // 4 // (tokens - 1))
+def _most_for_one_token(places: int, tokens: int) -> int:
+    """How many of so many places one token may take: all tokens but one may hang, and a quarter is left for that."""
+    return places if tokens == 1 else max(1, places * 3 // 4 // (tokens - 1))
 
 
 def _matcher(patterns: list[str]) -> Callable[[str], bool]:

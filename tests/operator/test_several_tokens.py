@@ -3,6 +3,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from testbed.controlplane import ControlPlane
 from testbed.operator import OperatorProcess
 from testbed.operatorslot import OwnOperator
 from testbed.softhsm import SoftHsmToken
 from testbed.waiting import wait_for
-from tests.operator.api import Api, Refused
+from tests.operator.api import Api, Refused, connect
 from tests.operator.backlog import Backlog
 from tests.operator.conftest import TenantFactory
 from tests.operator.masterkeys import MasterKeys, Outsider, new_name
-from tests.operator.tenant import Tenant, condition
+from tests.operator.tenant import CRYPTO, Tenant, condition, refusal
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hsm]
 
@@ -27,6 +29,8 @@ HEALING_SECONDS = 60.0
 """A token is looked for every 30 s at the latest."""
 TIMEOUT_SECONDS = 10.0
 """After this the library of the hung token is given up."""
+API_PLACES = 64
+"""Requests that the crypto API serves at a time."""
 
 
 @dataclass
@@ -127,17 +131,36 @@ def test_library_that_is_killed_costs_its_own_token_alone(two: Two) -> None:
     wait_for(lambda: two.ill.encrypt("db", {"a": b"1"}), HEALING_SECONDS, "the crypto API", retry_on=(Refused,))
 
 
-def test_library_that_hangs_holds_up_its_own_token_alone(two: Two, keys: MasterKeys) -> None:
+def test_library_that_hangs_holds_up_its_own_token_alone(
+    two: Two, keys: MasterKeys, control_plane: ControlPlane
+) -> None:
     backlog = Backlog(two.ill, 100)
     hung = two.worker_of(two.tokens[1])
     os.kill(hung, signal.SIGSTOP)
     backlog.create()
     keys.create(new_name(), hsm=OTHER)
-    wait_for(lambda: two.value("strongroom_hsm_waiting", OTHER) > 0, 10, "requests to wait for the token")
+    path = f"{CRYPTO}/namespaces/{two.ill.namespace}/keys/{two.ill.key}/encrypt"
+    answers: list[str] = []
+    callers = [
+        threading.Thread(target=_encrypt, args=(control_plane.kubeconfig, path, answers)) for _ in range(API_PLACES)
+    ]
+    for caller in callers:
+        caller.start()
+    wait_for(lambda: two.value("strongroom_hsm_waiting", OTHER) > API_PLACES / 2, 10, "requests to wait for the token")
     made = new_name()
     keys.create(made, hsm="default")
     keys.wait_ready(made, TIMEOUT_SECONDS / 2)
     two.check_well("db")
     assert two.value("strongroom_hsm_worker_losses_total", OTHER) == 0, "it hung for too short a time to show anything"
+    for caller in callers:
+        caller.join()
+    assert set(answers) == {"HSMUnavailable", "Throttled"}
     backlog.wait_reason("Decrypted", HEALING_SECONDS)
     backlog.check_secrets()
+
+
+def _encrypt(kubeconfig: Path, path: str, answers: list[str]) -> None:
+    spec = {"scope": "Strict", "name": "db", "values": {"a": "YQ=="}}
+    request = {"apiVersion": "crypto.strongroom.dev/v1alpha1", "kind": "EncryptRequest", "spec": spec}
+    with connect(kubeconfig) as api:
+        answers.append(refusal(api, "POST", path, request).reason)

@@ -3,16 +3,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from strongroom.config import HsmConfig
-from strongroom.errors import StrongroomError
+from strongroom.errors import Reason, StrongroomError
 from strongroom.hsm import label as labels
 from strongroom.hsm import wire
 from strongroom.hsm.exchange import Exchange
 from strongroom.hsm.label import KeyLabel
-from strongroom.hsm.problems import no_key_problem, operation_problem, twins_problem, unavailable
+from strongroom.hsm.problems import no_key_problem, operation_problem, queue_problem, twins_problem, unavailable
 from strongroom.hsm.publickey import UnsoundKeyError, sound_public_key
 from strongroom.hsm.values import (
     KeyMaterial,
@@ -55,7 +56,8 @@ class Token:
       or may not have happened. `state` tells when to try again.
     - HSM_ERROR: the token works and refuses.
     - KEY_VERSION_NOT_FOUND, KEY_CONFLICT: no such key on a healthy token; several of them.
-    - THROTTLED: more than 512 requests of this share, or about keys, wait already.
+    - THROTTLED: more than 512 requests of this share, or about keys, wait already, or `api_places` of the API are
+      taken.
 
     As many seals and opens run at a time as there are sessions, shared out fairly (`admission`); one request about
     keys runs beside them. A seal or open that takes longer than `operation_timeout_seconds` counts as hung and costs
@@ -64,9 +66,15 @@ class Token:
     keeps its session until it ends, and its result is dropped and wiped.
     """
 
-    def __init__(self, config: HsmConfig, *, on_change: Callable[[], None] = lambda: None) -> None:
-        """`on_change` is called on the loop whenever `state` has changed."""
+    def __init__(
+        self, config: HsmConfig, *, on_change: Callable[[], None] = lambda: None, api_places: int | None = None
+    ) -> None:
+        """`on_change` is called on the loop whenever `state` has changed. Of the API at most `api_places` requests for
+        seal, open and public_key are in here at once, so that a token that hangs cannot hold all that the API can
+        serve; None: no such limit."""
         self.name = config.name
+        self._api_places = api_places
+        self._api_requests = 0
         self._profile = config.resolved_profile
         self._exchange = Exchange(config, on_change, self._forget_public_keys)
         self._twins: frozenset[KeyVersionRef] = frozenset()
@@ -149,6 +157,12 @@ class Token:
         if not items:
             return []
         self._refuse_twins(key)
+        with self._place(share):
+            return await self._seal(key, algorithm, items, share)
+
+    async def _seal(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[SealItem], share: Share
+    ) -> list[Sealed]:
         values = [wire.SealValue(bytearray(item.plaintext.reveal()), item.aad) for item in items]
         try:
             request = wire.Seal(labels.pack_id(key), algorithm, values)
@@ -177,6 +191,12 @@ class Token:
         if not items:
             return []
         self._refuse_twins(key)
+        with self._place(share):
+            return await self._open(key, algorithm, items, share)
+
+    async def _open(
+        self, key: KeyVersionRef, algorithm: Algorithm, items: Sequence[OpenItem], share: Share
+    ) -> list[Plaintext]:
         values = [wire.OpenValue(item.wrapped_key, item.nonce, item.body, item.aad) for item in items]
         request = wire.Open(labels.pack_id(key), algorithm, values)
         where = [item.where for item in items]
@@ -206,21 +226,25 @@ class Token:
 
     async def public_key(self, ref: KeyVersionRef) -> bytes:
         """DER SubjectPublicKeyInfo of an RSA key; empty for AES. Asked of the token once in a worker's life, so known
-        only while the token is available."""
-        async with self._asking_public_key:
-            known = self._public_keys.get(ref)
-            if known is not None and self._exchange.supervisor.worker is not None:
-                return known
-            self._refuse_twins(ref)
-            materials = self._materials(await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys))
-            if any(material.ref != ref for material in materials):
-                self._distrust_worker()
-            if not materials:
-                raise no_key_problem(self.name, ref)
-            if len(materials) > 1:
-                raise twins_problem(self.name, ref)
-            self._public_keys[ref] = materials[0].public_key
-            return materials[0].public_key
+        only while the token is available. For the API."""
+        with self._place(Share.API):
+            async with self._asking_public_key:
+                return await self._public_key(ref)
+
+    async def _public_key(self, ref: KeyVersionRef) -> bytes:
+        known = self._public_keys.get(ref)
+        if known is not None and self._exchange.supervisor.worker is not None:
+            return known
+        self._refuse_twins(ref)
+        materials = self._materials(await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys))
+        if any(material.ref != ref for material in materials):
+            self._distrust_worker()
+        if not materials:
+            raise no_key_problem(self.name, ref)
+        if len(materials) > 1:
+            raise twins_problem(self.name, ref)
+        self._public_keys[ref] = materials[0].public_key
+        return materials[0].public_key
 
     async def generate(self, ref: KeyVersionRef, label: KeyLabel, spec: KeySpec) -> KeyMaterial:
         """A new key of this kind that never leaves the token, verified as by `verify`. `label` names the same version.
@@ -243,6 +267,20 @@ class Token:
         the token can wrap at all), altered tags and additional data are refused, and it may do no more than its kind
         needs. Raises HSM_ERROR otherwise."""
         return self._the_one(await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.FoundKeys, ref=ref), ref)
+
+    @contextmanager
+    def _place(self, share: Share) -> Iterator[None]:
+        if share is not Share.API:
+            yield
+            return
+        if self._api_places is not None and self._api_requests >= self._api_places:
+            self._failures[Reason.THROTTLED.value] += 1
+            raise queue_problem(self.name, self._api_requests)
+        self._api_requests += 1
+        try:
+            yield
+        finally:
+            self._api_requests -= 1
 
     def _refuse_twins(self, key: KeyVersionRef) -> None:
         if key in self._twins:
