@@ -6,34 +6,20 @@ here and only here, so that a test can do the same without the token; then answe
 ["decrypt", nonce, body, aad]: everything in hexadecimal digits. What fails is answered with its name.
 """
 
-import ctypes
 import json
 import sys
 from pathlib import Path
 
 from strongroom import profiles
-from strongroom.hsm import cryptoki
+from strongroom.hsm import cryptoki, wire
 from strongroom.hsm.aead import AesGcm
 from strongroom.hsm.cbchmac import CbcHmac
-from strongroom.hsm.cryptoki import CkrError, CryptokiSession, Functions, KeyHandles
+from strongroom.hsm.cryptoki import CkrError, CryptokiSession, KeyHandles
+from strongroom.hsm.module import find_token
 from strongroom.hsm.outcome import Outcome
 from strongroom.profiles import Aead
 
 _EXTRACTABLE = {cryptoki.CKA_SENSITIVE: False, cryptoki.CKA_EXTRACTABLE: True, cryptoki.CKA_VALUE_LEN: 32}
-
-
-def _log_in(functions: Functions, label: str, pin: bytes) -> CryptokiSession:
-    functions.C_Initialize(ctypes.byref(cryptoki.InitializeArguments(flags=cryptoki.CKF_OS_LOCKING_OK)))
-    slots, count = (cryptoki.ulong * 8)(), cryptoki.ulong(8)
-    functions.C_GetSlotList(1, slots, ctypes.byref(count))
-    info = cryptoki.TokenInfo()
-    for slot in slots[: count.value]:
-        functions.C_GetTokenInfo(slot, ctypes.byref(info))
-        if info.label.decode().strip() == label:
-            session = CryptokiSession.open(functions, slot, read_write=True)
-            functions.C_Login(session.handle, cryptoki.CKU_USER, pin, len(pin))
-            return session
-    raise SystemExit(f"no token {label}")
 
 
 def _keys(session: CryptokiSession) -> KeyHandles:
@@ -46,10 +32,11 @@ def _keys(session: CryptokiSession) -> KeyHandles:
 
 
 def main(module: str, label: str, pin_file: str, profile_name: str, changes: str) -> None:
-    functions = Functions(module)
-    session = _log_in(functions, label, Path(pin_file).read_bytes().strip())
     profile = profiles.load(profile_name, json.loads(changes))
-    aead = (CbcHmac if profile.aead is Aead.CBC_HMAC else AesGcm)(functions, session.handle, profile)
+    found = find_token(wire.Start(module, "", "", label, profile))
+    token = found.log_in(bytearray(Path(pin_file).read_bytes().strip()))
+    session = token.anchor
+    aead = (CbcHmac if profile.aead is Aead.CBC_HMAC else AesGcm)(token.functions, session.handle, profile)
     keys = _keys(session)
     values = [session.read(key, cryptoki.CKA_VALUE)[0] for key in keys]
     print(json.dumps([value.hex() for value in values]), flush=True)
@@ -68,7 +55,7 @@ def main(module: str, label: str, pin_file: str, profile_name: str, changes: str
         except Outcome as outcome:
             answer = [outcome.failed.failure.value]
         print(json.dumps(answer), flush=True)
-    functions.C_Finalize(None)
+    token.close()
 
 
 main(*sys.argv[1:])

@@ -4,7 +4,6 @@
 read parameters late, or answer with odd lengths."""
 
 import ctypes
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -83,21 +82,21 @@ class VendorLibrary:
         self.too_many = 0
         """How many bytes too many it says it wrote."""
 
-    def C_EncryptInit(self, session: int, mechanism: int, key: int) -> int:
+    def C_EncryptInit(self, session: Any, mechanism: Any, key: int) -> int:
         return self._init(session, mechanism, key)
 
-    def C_DecryptInit(self, session: int, mechanism: int, key: int) -> int:
+    def C_DecryptInit(self, session: Any, mechanism: Any, key: int) -> int:
         return self._init(session, mechanism, key)
 
-    def _init(self, session: int, mechanism: int, key: int) -> int:
+    def _init(self, session: Any, mechanism: Any, key: int) -> int:
         self.calls.append("init")
-        assert (session, key) == (3, KEYS.main)
-        self._mechanism = mechanism
+        assert (session.value, key) == (3, KEYS.main)
+        self._mechanism = mechanism.value
         return 0
 
-    def C_Encrypt(self, session: int, data: int, size: int, output: int, length: int) -> int:
+    def C_Encrypt(self, session: Any, data: Any, size: Any, output: Any, length: Any) -> int:
         parameters = self._parameters()
-        plaintext = ctypes.string_at(data, size)
+        plaintext = ctypes.string_at(data, size.value)
         aad = ctypes.string_at(parameters.aad, parameters.aad_length)
         if self.source is IvSource.HOST:
             iv = ctypes.string_at(parameters.iv, parameters.iv_length)
@@ -115,9 +114,9 @@ class VendorLibrary:
             self._answer(iv + body if self.source is IvSource.PREPENDED else body + iv, output, length)
         return 0
 
-    def C_Decrypt(self, session: int, data: bytes, size: int, output: int, length: int) -> int:
+    def C_Decrypt(self, session: Any, data: bytes, size: Any, output: Any, length: Any) -> int:
         parameters = self._parameters()
-        body = data[:size]
+        body = data[: size.value]
         if self.source is IvSource.PREPENDED:
             assert parameters.iv is None
             iv, body = body[: self.iv_bytes], body[self.iv_bytes :]
@@ -131,21 +130,20 @@ class VendorLibrary:
         self._answer(plaintext, output, length)
         return 0
 
-    def C_GenerateRandom(self, session: int, output: int, size: int) -> int:
+    def C_GenerateRandom(self, session: Any, output: Any, size: int) -> int:
         self.calls.append("random")
         return 0
 
     def _parameters(self) -> GcmParameters:
         self.calls.append("operation")
-        gc.collect()  # what nobody holds any more is gone now
         mechanism = Mechanism.from_address(self._mechanism)
         assert (mechanism.mechanism, mechanism.parameter_length) == (CKM_VENDOR_GCM, ctypes.sizeof(GcmParameters))
         parameters = GcmParameters.from_address(mechanism.parameter)
         assert parameters.tag_bits == 128
         return parameters
 
-    def _answer(self, data: bytes, output: int, length: int) -> None:
-        room = ctypes.c_ulong.from_address(length)
+    def _answer(self, data: bytes, output: Any, length: Any) -> None:
+        room = ctypes.c_ulong.from_address(length.value)
         assert len(data) <= room.value
         ctypes.memmove(output, data, len(data))
         room.value = len(data) + self.too_many

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """AES-256-GCM inside the token: C_EncryptInit and C_Encrypt, C_DecryptInit and C_Decrypt, nothing between.
 
-No size query: a third of the round trips to a network HSM, and some tokens answer it wrongly. Mechanism, parameters and
-buffers are made once, for every value is a few microseconds of the token's time; the buffers are ours and are
-overwritten after every call.
+No size query: a third of the round trips to a network HSM, and some tokens answer it wrongly. Mechanism, parameters,
+arguments and buffers are made once, since a software token needs ten microseconds for a value and ctypes as many for
+building them; the buffers are ours and are overwritten after every call.
 """
 
 import ctypes
 
 from strongroom.hsm import wire
 from strongroom.hsm.buffers import Buffer
-from strongroom.hsm.cryptoki import Functions, GcmParameters, KeyHandles, Mechanism, ulong
+from strongroom.hsm.cryptoki import Functions, GcmParameters, KeyHandles, Mechanism, pointer, ulong
 from strongroom.hsm.nonces import Nonces
 from strongroom.hsm.outcome import Outcome
 from strongroom.hsm.values import MAX_AAD_BYTES
@@ -31,7 +31,7 @@ class AesGcm:
 
     def __init__(self, functions: Functions, session: int, profile: Profile) -> None:
         self._functions = functions
-        self._session = session
+        self._session = ulong(session)
         self._iv_source = profile.iv_source
         self._iv_bytes = profile.iv_bytes
         self._nonces = Nonces(functions, session, profile.iv_bytes)
@@ -40,11 +40,12 @@ class AesGcm:
         self._aad = Buffer(MAX_AAD_BYTES)
         self._input = Buffer(MAX_PLAINTEXT_BYTES)
         self._output = Buffer(_OUTPUT_BYTES)
+        self._size = ulong()
         self._length = ulong()
-        self._length_address = ctypes.addressof(self._length)
+        self._length_pointer = pointer(ctypes.addressof(self._length))
         self._parameters = GcmParameters(aad=self._aad.address, tag_bits=TAG_BYTES * 8)
         self._mechanism = Mechanism(profile.gcm_mechanism, self._parameters)
-        self._mechanism_address = ctypes.addressof(self._mechanism)
+        self._mechanism_pointer = pointer(ctypes.addressof(self._mechanism))
 
     def encrypt(self, keys: KeyHandles, plaintext: bytearray, aad: bytes) -> tuple[bytes, bytes]:
         """(nonce, ciphertext ‖ tag). At most 4096 bytes of plaintext, 8192 of `aad` (ValueError). Every attempt has a
@@ -102,9 +103,10 @@ class AesGcm:
         self._give_aad(aad)
         try:
             self._input.view[:size] = plaintext
-            self._functions.C_EncryptInit(self._session, self._mechanism_address, key)
+            self._size.value = size
+            self._functions.C_EncryptInit(self._session, self._mechanism_pointer, key)
             self._functions.C_Encrypt(
-                self._session, self._input.address, size, self._output.address, self._length_address
+                self._session, self._input.pointer, self._size, self._output.pointer, self._length_pointer
             )
             if self._length.value != expected:
                 raise Outcome(wire.Failure.REFUSED)
@@ -116,8 +118,9 @@ class AesGcm:
     def _decrypt(self, key: int, data: bytes, aad: bytes, expected: int) -> bytearray:
         self._give_aad(aad)
         try:
-            self._functions.C_DecryptInit(self._session, self._mechanism_address, key)
-            self._functions.C_Decrypt(self._session, data, len(data), self._output.address, self._length_address)
+            self._size.value = len(data)
+            self._functions.C_DecryptInit(self._session, self._mechanism_pointer, key)
+            self._functions.C_Decrypt(self._session, data, self._size, self._output.pointer, self._length_pointer)
             if self._length.value != expected:
                 raise Outcome(wire.Failure.REFUSED)
             return bytearray(self._output.view[:expected])

@@ -11,13 +11,14 @@ class Buffer:
     Whoever puts a plaintext into it, or has the library do so, wipes it afterwards.
     """
 
-    __slots__ = ("_memory", "_zeros", "address", "view")
+    __slots__ = ("_memory", "_zeros", "address", "pointer", "view")
 
     def __init__(self, size: int) -> None:
         self._memory = ctypes.create_string_buffer(size)
         self._zeros = memoryview(bytes(size))
         self.address = ctypes.addressof(self._memory)
-        """For C."""
+        self.pointer = ctypes.c_void_p(self.address)
+        """For C: an argument made once, which ctypes need not convert for each call."""
         self.view = memoryview(self._memory).cast("B")
         """For us. Assigning what does not fit raises ValueError."""
 
