@@ -45,7 +45,7 @@ def test_without_rust_the_message_says_what_to_install(
     cargo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(TestBedError, match="install Rust 1.89 or newer, with `cargo` on PATH"):
+    with pytest.raises(TestBedError, match=r"install Rust 1\.89 or newer, with `cargo` on PATH"):
         kryoptic.ensure_module()
 
 
