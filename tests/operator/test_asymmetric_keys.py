@@ -14,7 +14,7 @@ from testbed.operator import OperatorProcess
 from tests.operator import offline
 from tests.operator.api import Api, Refused
 from tests.operator.conftest import TenantFactory
-from tests.operator.masterkeys import MasterKeys
+from tests.operator.masterkeys import MasterKeys, new_name
 from tests.operator.tenant import CRYPTO, Tenant, condition, decoded
 
 pytestmark = [pytest.mark.cluster, pytest.mark.hsm, pytest.mark.usefixtures("operator")]
@@ -120,6 +120,36 @@ def test_a_key_of_4096_bits_takes_the_longest_values_there_are(new_tenant: Tenan
     tenant.apply("db", {"a": blob})
     tenant.wait_ready("db")
     assert tenant.values("db") == {"a": value}
+
+
+def test_a_key_made_again_finds_its_own_pair_and_opens_what_was_sealed_before(
+    new_tenant: TenantFactory, keys: MasterKeys
+) -> None:
+    tenant = new_tenant(key=new_name(), key_spec="RSA_3072")
+    before = keys.get(tenant.key)["status"]
+    blob = sealed(tenant, before, "db", "a", GOOD)
+    keys.delete(tenant.key)
+    keys.create(tenant.key, keySpec="RSA_3072")
+    after = keys.wait_ready(tenant.key)["status"]
+    assert (after["keyId"], after["publicKey"]) == (before["keyId"], before["publicKey"])
+    tenant.apply("db", {"a": blob})
+    tenant.wait_ready("db")
+    assert tenant.values("db") == {"a": GOOD}
+    keys.delete(tenant.key)
+
+
+@pytest.mark.parametrize(("made_as", "wanted"), [("AES_256", "RSA_3072"), ("RSA_3072", "AES_256")])
+def test_material_of_another_kind_is_never_taken_for_the_key(keys: MasterKeys, made_as: str, wanted: str) -> None:
+    name = new_name()
+    keys.create(name, keySpec=made_as)
+    keys.wait_ready(name)
+    keys.delete(name)
+    keys.create(name, keySpec=wanted)
+    refused = keys.wait_reason(name, "InvalidKeyUsage")
+    assert condition(refused, "Stalled")["status"] == "True"
+    assert all(spec in condition(refused, "Ready")["message"] for spec in (made_as, wanted))
+    assert "keyId" not in refused["status"]
+    keys.delete(name)
 
 
 # Refusals

@@ -18,7 +18,7 @@ from strongroom.model.algorithms import Algorithm
 from strongroom.model.binding import Binding, Purpose, Scope
 from strongroom.model.context import EncryptionContext
 from strongroom.model.ids import KeyId, KeyVersion, KeyVersionRef
-from strongroom.model.keys import Operation
+from strongroom.model.keys import KeySpec, Operation
 from strongroom.model.masterkey import MasterKey
 from strongroom.model.plaintext import Plaintext
 from strongroom.model.principal import Caller, Permission, Principal, Source
@@ -54,7 +54,11 @@ class Door:
         self.audited: list[tuple[str, Entry]] = []
         self.ckr = ""
         self.counted: list[tuple[Operation, str, str]] = []
-        token = SimpleNamespace(seal=self._seal, open=self._open, public_key=self._public_key)
+        algorithm = self.key.algorithm(self.key.primary or KeyVersion(1))
+        self.profile: dict[KeySpec | None, Algorithm | None] = {self.key.known_spec: algorithm}
+        token = SimpleNamespace(
+            seal=self._seal, open=self._open, public_key=self._public_key, algorithm=lambda spec: self.profile[spec]
+        )
         self.service = CryptoService(
             keys=SimpleNamespace(get=self._get),  # type: ignore[arg-type]
             tokens={"default": token} if tokens else {},  # type: ignore[dict-item]
@@ -514,6 +518,17 @@ async def test_a_status_of_an_older_release_means_gcm() -> None:
     await door.run(Operation.ENCRYPT)
     await door.run(Operation.DECRYPT)
     assert [algorithm for algorithm, _ in door.asked] == [Algorithm.AES_256_GCM] * 2
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("now", [None, Algorithm.AES_256_GCM_IV16])
+async def test_a_key_whose_hsm_has_another_profile_now_decrypts_only(now: Algorithm | None, dry_run: bool) -> None:
+    door = Door()
+    door.profile = {KeySpec.AES_256: now}
+    with pytest.raises(StrongroomError, match=r"AES_256_GCM.*decrypts only") as caught:
+        await door.run(Operation.ENCRYPT, dry_run=dry_run)
+    assert (caught.value.reason, door.steps) == (Reason.INVALID_KEY_USAGE, ["permission", "key"])
+    await door.run(Operation.DECRYPT)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

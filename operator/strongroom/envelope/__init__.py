@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The blob: text to `Blob` and back, and what its tag binds. Knows no keys. Specified in docs/format.md."""
+"""The blob: text to `Blob` and back, what its tag binds, and sealing with a public key. Knows no secret keys. Specified
+in docs/format.md."""
