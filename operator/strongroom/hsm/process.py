@@ -95,7 +95,7 @@ class WorkerProcess:
             return future
         request_id = next(self._ids) & 0xFFFFFFFF
         frame = wire.encode(request_id, request)
-        watchdog = self._loop.call_later(timeout, self._crashed, f"did not answer within {timeout:g} seconds")
+        watchdog = self._loop.call_later(timeout, self._hung, f"did not answer within {timeout:g} seconds")
         self._pending[request_id] = _Pending(future, watchdog)
         self._outgoing.put_nowait(frame)
         return future
@@ -104,16 +104,21 @@ class WorkerProcess:
         """End it at once; harmless when repeated. Everything in flight fails with this cause."""
         self._end(WorkerLost(cause))
 
-    def _crashed(self, cause: str) -> None:
+    def _hung(self, cause: str) -> None:
         self._end(WorkerLost(cause, by_request=True))
 
-    def _end(self, lost: WorkerLost) -> None:
+    def _ended(self) -> None:
+        """It has closed its end, so it is ending: a signal now would take its exit status from asyncio. If it does not
+        end, `close` sees to that."""
+        self._end(WorkerLost("ended unexpectedly", by_request=True), kill=False)
+
+    def _end(self, lost: WorkerLost, *, kill: bool = True) -> None:
         if self.lost.done():
             return
         self.lost.set_result(lost.cause)
         for task in self._tasks:
             task.cancel()
-        if self._process.returncode is None:
+        if kill and self._process.returncode is None:
             self._process.kill()
         for pending in self._pending.values():
             pending.watchdog.cancel()
@@ -150,7 +155,7 @@ class WorkerProcess:
             try:
                 await self._loop.sock_sendall(self._connection, frame)
             except OSError:
-                self._crashed("ended unexpectedly")
+                self._ended()
                 return
             finally:
                 wire.wipe(frame)
@@ -172,7 +177,7 @@ class WorkerProcess:
         except wire.ProtocolError:
             self.kill("sent what it must not")
         except (OSError, EOFError):
-            self._crashed("ended unexpectedly")
+            self._ended()
 
     async def _read(self, size: int) -> bytearray:
         buffer = bytearray(size)

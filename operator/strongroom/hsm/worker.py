@@ -164,7 +164,8 @@ def main() -> NoReturn:
     descriptor, parent = map(int, sys.argv[1:])
     harden_process()
     die_with_parent(parent)
-    serve(Channel(socket.socket(fileno=descriptor)))
+    channel = Channel(socket.socket(fileno=descriptor))  # open until the very end: its end of file is a crash
+    serve(channel)
     os._exit(0)
 
 
