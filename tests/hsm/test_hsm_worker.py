@@ -162,6 +162,10 @@ async def test_a_worker_that_starts_badly_is_as_good_as_dead(
     assert token.problem.reason is Reason.HSM_UNAVAILABLE
 
 
+_OUR_ID = r"b'iiiiii\x49i\xa9iiiiiii\0\0\0\1'"
+"""As Python: version 1 of a key, whose id is a random UUID."""
+
+
 async def test_a_library_that_hangs_while_it_opens_does_not_hold_up_the_operator(
     open_token: OpenToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,10 +183,10 @@ async def test_a_library_that_hangs_while_it_opens_does_not_hold_up_the_operator
     [
         "wire.Done()",
         "wire.FoundKeys([wire.FoundKey(b'no id of ours', 'label', 'AES_256', True)])",
-        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'AES_256', True, b'modulus')])",
-        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_3072', True)])",
-        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_4096', True, b'\\xff' * 384, b'\\1\\0\\1')])",
-        "wire.FoundKeys([wire.FoundKey(b'i' * 20, 'label', 'RSA_3072', True, b'\\xff' * 384, b'\\1')])",
+        f"wire.FoundKeys([wire.FoundKey({_OUR_ID}, 'label', 'AES_256', True, b'modulus')])",
+        f"wire.FoundKeys([wire.FoundKey({_OUR_ID}, 'label', 'RSA_3072', True)])",
+        f"wire.FoundKeys([wire.FoundKey({_OUR_ID}, 'label', 'RSA_4096', True, b'\\xff' * 384, b'\\1\\0\\1')])",
+        f"wire.FoundKeys([wire.FoundKey({_OUR_ID}, 'label', 'RSA_3072', True, b'\\xff' * 384, b'\\1')])",
         "wire.OpenedValues([bytearray(b'unasked')])",
     ],
 )
