@@ -100,10 +100,10 @@ class CryptoService:
     ) -> Encrypted:
         """Encrypt under the key's primary version.
 
-        1. Check sizes.  2. Ask for permission.  3. Read the key, check its state, and that the HSM still encrypts as the
-        version does.  4. Account for it in the ledger, if the key itself encrypts: a public key wraps a fresh key for
-        each value.  5. Bind and encrypt: in the token, or here with the public key that the token holds.  6. Write the
-        audit record.  7. Release the blobs.
+        1. Check sizes.  2. Ask for permission.  3. Read the key, check its state, and that the HSM still encrypts as
+        that version does.  4. Account for it in the ledger, if the key itself encrypts: a public key wraps a fresh key
+        for each value.  5. Bind and encrypt: in the token, or here with the public key that the token holds.  6. Write
+        the audit record.  7. Release the blobs.
         """
         entry = _entry(EventName.ENCRYPT, caller, key_name, [item.binding for item in items], dry_run)
         entry.values = [Value(item.binding.data_key, len(item.plaintext)) for item in items]
