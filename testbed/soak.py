@@ -3,8 +3,8 @@
 
 One phase for each kind of work, so that a leak shows where it is: AES values encrypted and decrypted one by one and in
 batches, forged values refused, RSA values decrypted (each unwraps a key and destroys it), keys looked for. Prints one
-JSON object; fails if the resident memory of either process grows by more than LIMIT bytes for each operation after the
-first tenth of a phase, by the slope of a line through the samples.
+JSON object; fails if the resident memory of either process grows by more than the phase's limit, in bytes for each operation
+after the first tenth of the phase, by the slope of a line through the samples.
 """
 
 import argparse
@@ -35,6 +35,9 @@ _WARM_UP = 0.1
 """Part of a phase that is not looked at: caches fill, the allocator takes its arenas."""
 _BATCH = 64
 _PAGE = 4096
+_KEPT_BY_SOFTHSM = 2500.0
+"""SoftHSM 2.6.1 keeps something of every session key until C_Finalize (its issue 563), and each RSA value has one: 250
+bytes with one session, some 1,900 with several at work, since what is kept splits the memory of each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Phase:
 class Soak:
     """One run over one token."""
 
-    def __init__(self, token: Token, aes: KeyInUse, rsa: KeyInUse, values: list[OpenItem]) -> None:
+    def __init__(self, kind: str, token: Token, aes: KeyInUse, rsa: KeyInUse, values: list[OpenItem]) -> None:
+        self._rsa_limit = _KEPT_BY_SOFTHSM if kind == "softhsm" else 16.0
         self._token = token
         self._aes = aes
         self._rsa = rsa
@@ -67,7 +71,7 @@ class Soak:
             Phase("AES, one by one", 0.4, 4, self._one),
             Phase("AES, in batches", 0.4, 4, self._many),
             Phase("forged values", 0.1, 16, self._forged),
-            Phase("RSA", 0.09, 16, self._unwrap),
+            Phase("RSA", 0.09, self._rsa_limit, self._unwrap),
             Phase("finding keys", 0.01, 64, self._find),
         ]
 
@@ -141,7 +145,7 @@ async def _run(kind: str, operations: int) -> dict[str, Any]:
         try:
             await token.start()
             aes, rsa = [await make_key(token, spec) for spec in (KeySpec.AES_256, KeySpec.RSA_3072)]
-            soak = Soak(token, aes, rsa, [await aes.seal(b"value"), await rsa.seal(b"value")])
+            soak = Soak(kind, token, aes, rsa, [await aes.seal(b"value"), await rsa.seal(b"value")])
             (worker,) = worker_pids()
             pids = {"worker": worker, "parent": os.getpid()}
             figures = {phase.name: await run_phase(phase, operations, pids) for phase in soak.phases()}
