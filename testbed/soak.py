@@ -3,8 +3,8 @@
 
 One phase for each kind of work, so that a leak shows where it is: AES values encrypted and decrypted one by one and in
 batches, forged values refused, RSA values decrypted (each unwraps a key and destroys it), keys looked for. Prints one
-JSON object; fails if the resident memory of either process grows by more than the phase's limit, in bytes for each operation
-after the first tenth of the phase, by the slope of a line through the samples.
+JSON object; fails if the resident memory of either process grows by more than the phase's limit, in bytes for each
+operation after the first tenth of the phase, by the slope of a line through the samples.
 """
 
 import argparse
