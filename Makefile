@@ -88,8 +88,9 @@ demo: binaries ## Show the main job, step by step, on a real control plane (KEEP
 	KEEP=$(KEEP) $(BIN)/python -m testbed.demo
 
 .PHONY: bench
-bench: binaries ## Measure speed and calls; prints JSON
+bench: binaries ## Measure speed and calls of the operator, then of the HSM layer; prints JSON
 	$(BIN)/python -m testbed.bench
+	$(BIN)/python -m testbed.benchhsm
 
 .PHONY: chart
 chart: binaries ## Check the chart: helm lint, rendering, a dry run on the real API server
