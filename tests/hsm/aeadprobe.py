@@ -55,7 +55,7 @@ def main(module: str, label: str, pin_file: str, profile_name: str, changes: str
         except Outcome as outcome:
             answer = [outcome.failed.failure.value]
         print(json.dumps(answer), flush=True)
-    token.close()
+    found.close()
 
 
 main(*sys.argv[1:])

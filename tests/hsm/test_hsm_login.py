@@ -96,18 +96,13 @@ async def test_a_wrong_pin_after_a_restart_of_the_worker_is_tried_once_too(
 @pytest.mark.parametrize(
     ("code", "name"),
     [
-        (0x05, "CKR_GENERAL_ERROR"),
-        (0x06, "CKR_FUNCTION_FAILED"),
-        (0x30, "CKR_DEVICE_ERROR"),
-        (0x82, "CKR_OBJECT_HANDLE_INVALID"),
         (0xA0, "CKR_PIN_INCORRECT"),
+        (0xA2, "CKR_PIN_LEN_RANGE"),
         (0xA4, "CKR_PIN_LOCKED"),
-        (0x101, "CKR_USER_NOT_LOGGED_IN"),
         (0x103, "CKR_USER_TYPE_INVALID"),
-        (0x80000042, "CKR_VENDOR_DEFINED+0x42"),
     ],
 )
-async def test_whatever_a_login_fails_with_it_is_tried_once(
+async def test_a_login_that_is_refused_is_tried_once(
     shim: Shim,
     open_token: OpenToken,
     new_token: SoftHsmToken,
@@ -124,6 +119,31 @@ async def test_whatever_a_login_fails_with_it_is_tried_once(
         name,
     )
     assert f"the login to the token {new_token.label!r} was refused ({name})" in str(token.problem)
+    shim.clear("C_Login")
+    await pin_file_read_again(2)
+    assert shim.calls("C_Login") == token.statistics.logins == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (0x05, "CKR_GENERAL_ERROR"),
+        (0x06, "CKR_FUNCTION_FAILED"),
+        (0x30, "CKR_DEVICE_ERROR"),
+        (0x82, "CKR_OBJECT_HANDLE_INVALID"),
+        (0x101, "CKR_USER_NOT_LOGGED_IN"),
+        (0x80000042, "CKR_VENDOR_DEFINED+0x42"),
+    ],
+)
+async def test_a_login_whose_answer_says_nothing_of_the_pin_is_put_off(
+    shim: Shim, open_token: OpenToken, new_token: SoftHsmToken, pin_file_read_again: ReadAgain, code: int, name: str
+) -> None:
+    shim.set("C_Login", returns=code)
+    token = await open_token()
+    assert token.problem is not None
+    assert (token.state, token.problem.reason) == (TokenState.UNAVAILABLE, Reason.HSM_UNAVAILABLE)
+    assert f"the token said {name}" in token.problem.message
+    assert "in 10 minutes" in token.problem.hint
     shim.clear("C_Login")
     await pin_file_read_again(2)
     assert shim.calls("C_Login") == token.statistics.logins == 1
@@ -176,10 +196,9 @@ async def test_a_login_that_ends_or_hangs_the_library_is_tried_three_times_and_t
     new_token.pin_file.write_bytes(b"wrong-pin-1234")
     shim.set("C_Login", **fault)
     token = await open_token(operationTimeoutSeconds=1)
-    await wait_until(lambda: shim.calls("C_Login") == 3 and "got no answer" in str(token.problem))
+    await wait_until(lambda: shim.calls("C_Login") == 3 and "without a word on the PIN" in str(token.problem))
     assert token.problem is not None
     assert token.problem.reason is Reason.HSM_UNAVAILABLE  # nobody has refused the PIN
-    assert "3 logins" in token.problem.message
     assert "in 10 minutes" in token.problem.hint
     await pin_file_read_again(2)
     assert shim.calls("C_Login") == 3

@@ -82,7 +82,7 @@ async def test_calls_in_flight_fail_at_once_when_the_worker_dies(
 ) -> None:
     os.kill(pid_of(hsm), signal.SIGSTOP)
     calls = [asyncio.ensure_future(_roundtrip(key, b"value")) for _ in range(4)]
-    await wait_until(lambda: hsm.statistics.in_flight == 2)
+    await wait_until(lambda: hsm.statistics.in_flight >= 2)
     started = time.monotonic()
     os.kill(pid_of(hsm), signal.SIGKILL)
     for call in calls:

@@ -58,19 +58,24 @@ def test_every_refused_pin_stays_refused_each_for_its_own_reason() -> None:
 
 def test_unanswered_logins_are_counted_for_each_pin_until_it_works() -> None:
     memory = PinMemory()
-    assert [memory.count_unanswered(bytearray(b"first"))[0] for _ in range(2)] == [1, 2]
-    assert memory.count_unanswered(bytearray(b"second"))[0] == 1
-    memory.accept(bytearray(b"first"))
-    assert memory.count_unanswered(bytearray(b"first"))[0] == 1
-    assert memory.count_unanswered(bytearray(b"second"))[0] == 2
+    first, second = bytearray(b"first"), bytearray(b"second")
+    assert [memory.count_unclear(pin, answered=False) for pin in (first, second, first)] == [0, 0, 0]
+    memory.accept(first)
+    assert [memory.count_unclear(first, answered=False) for _ in range(3)] == [0, 0, 600]
+    assert [memory.count_unclear(second, answered=False) for _ in range(2)] == [0, 600]
 
 
 def test_third_unanswered_login_and_each_further_one_puts_the_next_off_for_longer() -> None:
     memory = PinMemory()
-    pauses = [memory.count_unanswered(bytearray(b"a pin"))[1] for _ in range(40)]
+    pauses = [memory.count_unclear(bytearray(b"a pin"), answered=False) for _ in range(40)]
     assert pauses[:7] == [0, 0, 600, 1200, 2400, 3600, 3600]
     assert set(pauses[7:]) == {3600}
-    assert memory.count_unanswered(bytearray(b"another"))[1] == 0
+    assert memory.count_unclear(bytearray(b"another"), answered=False) == 0
+
+
+def test_a_login_that_is_answered_without_a_word_on_the_pin_puts_the_next_off_at_once() -> None:
+    memory = PinMemory()
+    assert [memory.count_unclear(bytearray(b"a pin"), answered=True) for _ in range(4)] == [600, 1200, 2400, 3600]
 
 
 def test_pin_that_was_put_off_may_be_tried_when_its_time_has_come() -> None:

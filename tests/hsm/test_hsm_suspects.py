@@ -123,7 +123,7 @@ async def test_innocent_requests_in_flight_at_several_kills_are_all_answered(
     for kill in range(1, 4):
         os.kill(pid_of(hsm), signal.SIGSTOP)
         calls = asyncio.gather(*(_open_until_settled(key, each) for each in sealed))
-        await wait_until(lambda: hsm.statistics.in_flight == 2)
+        await wait_until(lambda: hsm.statistics.in_flight >= 2)
         os.kill(pid_of(hsm), signal.SIGKILL)
         assert await calls == plaintexts
         assert hsm.statistics.worker_losses == kill

@@ -73,6 +73,8 @@ class AesGcm:
         """The plaintext, which the caller wipes. `nonce` is 12 or 16 bytes, whatever the token makes; `body` is
         16..4112 bytes."""
         if self._iv_source is IvSource.PREPENDED:  # such tokens want it back where they put it
+            if len(nonce) != self._iv_bytes:
+                raise Outcome(wire.Failure.REFUSED)  # the token would cut it elsewhere
             self._give_no_iv()
             return self._decrypt(keys.main, nonce + body, aad, len(body) - TAG_BYTES)
         self._give_iv(nonce)

@@ -236,7 +236,9 @@ class Token:
         if known is not None and self._exchange.supervisor.worker is not None:
             return known
         self._refuse_twins(ref)
-        materials = self._materials(await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys))
+        materials = self._materials(
+            await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys, share=Share.API)
+        )
         if any(material.ref != ref for material in materials):
             self._distrust_worker()
         if not materials:

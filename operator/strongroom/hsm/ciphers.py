@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sealing and opening one value on one session, by the algorithm of its key."""
 
-from collections.abc import Callable
-
 from strongroom.hsm import rsa, wire
 from strongroom.hsm.aead import AesGcm
 from strongroom.hsm.canary import PROBE, PROBE_AAD
@@ -28,38 +26,42 @@ class Ciphers:
 
     def seal(self, key: StoredKey, algorithm: Algorithm, plaintext: bytearray, aad: bytes) -> tuple[bytes, bytes]:
         """(nonce, ciphertext ‖ tag) under an AES key, by the profile's own algorithm only."""
-        if algorithm is not self._profile.algorithm(key.spec) or algorithm not in _OF_AES:
+        if algorithm is not self._profile.algorithm(key.spec):
             raise Outcome(wire.Failure.REFUSED)
+        self._check_kind(key, algorithm)
         return self._of(algorithm).encrypt(key.handles, plaintext, aad)
 
-    def open(
-        self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue, decoy: Callable[[], bytes]
-    ) -> bytearray:
-        """The plaintext, which the caller wipes. `decoy` is for `RsaOaep.open`."""
-        if (key.spec is KeySpec.AES_256) is not (algorithm in _OF_AES):
-            raise Outcome(wire.Failure.REFUSED)
-        if algorithm not in _OF_AES:
-            return self.rsa.open(key, algorithm, value, decoy)
+    def open(self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue) -> bytearray:
+        """The plaintext, which the caller wipes. Values made under an earlier profile open, too."""
+        self._check_kind(key, algorithm)
+        if key.spec.asymmetric:
+            return self.rsa.open(key, algorithm, value)
         return self._of(algorithm).decrypt(key.handles, value.nonce, value.body, value.aad)
 
-    def seal_probe(self, key: StoredKey) -> wire.OpenValue:
-        """A known value under this key. Outcome REFUSED if the profile has no algorithm for it."""
-        algorithm = self.algorithm(key)
+    def seal_probe(self, key: StoredKey, algorithm: Algorithm) -> wire.OpenValue:
+        """A known value under this key, by the mechanism of this algorithm; the nonce is as long as the profile's."""
+        self._check_kind(key, algorithm)
         if key.spec.asymmetric:
             return rsa.seal_probe(key, algorithm, PROBE, PROBE_AAD)
-        nonce, body = self.seal(key, algorithm, bytearray(PROBE), PROBE_AAD)
+        nonce, body = self._of(algorithm).encrypt(key.handles, bytearray(PROBE), PROBE_AAD)
         return wire.OpenValue(b"", nonce, body, PROBE_AAD)
 
-    def opens_probe(self, key: StoredKey, probe: wire.OpenValue) -> bool:
+    def opens_probe(self, key: StoredKey, algorithm: Algorithm, probe: wire.OpenValue) -> bool:
         """Whether the token gives it back."""
-        return self.open(key, self.algorithm(key), probe, lambda: probe.wrapped_key) == PROBE
+        return self.open(key, algorithm, probe) == PROBE
 
     def algorithm(self, key: StoredKey) -> Algorithm:
-        """Of new values under this key."""
+        """Of new values under this key. Outcome REFUSED if the profile has none for it."""
         algorithm = self._profile.algorithm(key.spec)
         if algorithm is None:
             raise Outcome(wire.Failure.REFUSED)
         return algorithm
+
+    def _check_kind(self, key: StoredKey, algorithm: Algorithm) -> None:
+        if (key.spec is KeySpec.AES_256) is not (algorithm in _OF_AES):
+            raise Outcome(wire.Failure.REFUSED)
+        if algorithm is Algorithm.AES_256_CBC_HMAC_SHA256 and not key.handles.authentication:
+            raise Outcome(wire.Failure.KEY_NOT_FOUND)  # half of it
 
     def _of(self, algorithm: Algorithm) -> AesGcm | CbcHmac:
         return self._cbc_hmac if algorithm is Algorithm.AES_256_CBC_HMAC_SHA256 else self._gcm

@@ -265,6 +265,8 @@ class Functions:
 
         def bind(name: str) -> Callable[..., int]:
             position, arguments = _FUNCTIONS[name]
+            if not pointers[position]:
+                return _not_supported
             return _checked(ctypes.CFUNCTYPE(ulong, *arguments)(pointers[position]))
 
         self.C_Initialize = bind("C_Initialize")
@@ -293,6 +295,11 @@ class Functions:
         self.C_WrapKey = bind("C_WrapKey")
         self.C_UnwrapKey = bind("C_UnwrapKey")
         self.C_GenerateRandom = bind("C_GenerateRandom")
+
+
+def _not_supported(*_: object) -> int:
+    """In place of a function that the library should have, if only to say this."""
+    raise CkrError(ckr.CKR_FUNCTION_NOT_SUPPORTED)
 
 
 def _checked(function: Any) -> Callable[..., int]:

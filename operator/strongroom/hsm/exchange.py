@@ -17,19 +17,23 @@ from strongroom.hsm.values import Share
 
 _MANAGEMENT_FACTOR = 10
 """How much longer than an operation on values may finding, generating and verifying take: they are many calls each."""
+_AHEAD = 1
+"""Requests that the worker has beyond one for each session: the next, there when a session is done, so that the token
+does not wait for the way back and forth. It may take twice as long: it waits for one of the others first."""
 
 
 class Exchange:
     """The requests to one token's worker. Belongs to one event loop.
 
     Values (Seal, Open) take one of the worker's sessions each. Everything else takes the worker's management session,
-    and so goes one at a time, beside the values. A suspect has the whole worker to itself.
+    and so goes one at a time, beside the values. A suspect has the whole worker to itself, and only once its key is
+    seen to work: on a token that hangs whatever is asked, hanging says nothing of the request.
     """
 
     def __init__(self, config: HsmConfig, on_change: Callable[[], None], on_open: Callable[[], None]) -> None:
         """`on_open` is called before a new worker is asked for the first time."""
         self.supervisor = Supervisor(config, on_change, self._opened)
-        self.sessions = Admission(config.wanted_sessions)
+        self.sessions = Admission(config.wanted_sessions + _AHEAD)
         self.management = Admission(1)
         self.in_flight = 0
         self._name = config.name
@@ -44,18 +48,36 @@ class Exchange:
         A cancelled call returns at once; the C call goes on, keeps its session until it ends, and what it returns is
         wiped.
         """
+        if isinstance(request, wire.Seal | wire.Open):
+            return await self._ask_for_values(request, share)
+        with ExitStack() as held:
+            await self._take(self.management, share, held)
+            worker = self._enter(held)
+            return await self._answer(worker.ask(request, timeout=self._timeout * _MANAGEMENT_FACTOR), held)
+
+    async def _ask_for_values(self, request: wire.Seal | wire.Open, share: Share) -> wire.Reply:
         digest = self._suspects.digest(request)
         standing = self._suspects.standing(digest)
         if standing is Standing.REFUSED:
             raise suspect_problem(self._name, MEMORY_SECONDS)
         alone = standing is Standing.SUSPECT
-        on_values = isinstance(request, wire.Seal | wire.Open)
         with ExitStack() as held:
-            worker = await self._take_turn(share, held, on_values=on_values, alone=alone)
-            future = worker.ask(request, timeout=self._timeout * (1 if on_values else _MANAGEMENT_FACTOR))
-            release = held.pop_all().close  # when the worker is done, whether or not the caller waits for it
-            future.add_done_callback(lambda _: release())
+            if alone:
+                await self._take(self.management, share, held)
+                await self._take_all(self.sessions, share, held)
+                await self._see_key_work(request.cka_id)
+            else:
+                await self._take(self.sessions, share, held)
+            worker = self._enter(held)
+            is_ahead = sum(self.sessions.held.values()) > self.supervisor.sessions
+            future = worker.ask(request, timeout=self._timeout * (1 + is_ahead))
             future.add_done_callback(lambda done: self._learn(done, digest, alone=alone))
+            return await self._answer(future, held)
+
+    async def _answer(self, future: asyncio.Future[wire.Reply], held: ExitStack) -> wire.Reply:
+        """What is `held` is let go when the worker is done, whether or not the caller waits for that."""
+        release = held.pop_all().close
+        future.add_done_callback(lambda _: release())
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -69,20 +91,28 @@ class Exchange:
         if self.supervisor.worker is not None:
             self.supervisor.worker.kill(cause)
 
-    async def _take_turn(self, share: Share, held: ExitStack, *, on_values: bool, alone: bool) -> WorkerProcess:
-        """The worker, to be asked now. What was waited for goes into `held`: management before sessions, always."""
+    async def _see_key_work(self, cka_id: bytes) -> None:
+        """Raises HSM_UNAVAILABLE if the worker is lost over the key itself."""
+        with ExitStack() as held:
+            await self._answer(self._enter(held).ask(wire.Verify(cka_id), timeout=self._timeout), held)
+
+    async def _take(self, admission: Admission, share: Share, held: ExitStack) -> None:
         try:
-            if alone or not on_values:
-                await self.management.acquire(share)
-                held.callback(self.management.release, share)
-            if alone:
-                await self.sessions.acquire_all(share)
-                held.callback(self.sessions.release, share)
-            elif on_values:
-                await self.sessions.acquire(share)
-                held.callback(self.sessions.release, share)
+            await admission.acquire(share)
         except QueueFull as full:
             raise queue_problem(self._name, full.waiting) from None
+        held.callback(admission.release, share)
+
+    async def _take_all(self, admission: Admission, share: Share, held: ExitStack) -> None:
+        """Whoever takes both kinds takes the management's first, always."""
+        try:
+            await admission.acquire_all(share)
+        except QueueFull as full:
+            raise queue_problem(self._name, full.waiting) from None
+        held.callback(admission.release, share)
+
+    def _enter(self, held: ExitStack) -> WorkerProcess:
+        """The worker, to be asked now."""
         self.in_flight += 1
         held.callback(self._leave)
         if self.supervisor.worker is None:
@@ -93,7 +123,7 @@ class Exchange:
         self.in_flight -= 1
 
     def _opened(self, sessions: int) -> None:
-        self.sessions.resize(sessions)
+        self.sessions.resize(sessions + _AHEAD)
         self._on_open()
 
     def _learn(self, done: asyncio.Future[wire.Reply], digest: bytes, *, alone: bool) -> None:

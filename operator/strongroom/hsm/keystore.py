@@ -31,6 +31,7 @@ from strongroom.hsm.cryptoki import (
     CKA_PUBLIC_EXPONENT,
     CKA_SENSITIVE,
     CKA_SIGN,
+    CKA_SIGN_RECOVER,
     CKA_TOKEN,
     CKA_UNWRAP,
     CKA_VALUE_LEN,
@@ -62,18 +63,19 @@ AES_KEY_BYTES = 32
 _HMAC_KEY_BYTES = 32
 _PUBLIC_EXPONENT = (65537).to_bytes(3)
 """NIST SP 800-56B section 6.2 allows others; every token takes this one."""
+_ATTRIBUTE_REFUSED = (ckr.CKR_ATTRIBUTE_TYPE_INVALID, ckr.CKR_ATTRIBUTE_VALUE_INVALID, ckr.CKR_TEMPLATE_INCONSISTENT)
 _CREATION_ATTEMPTS = 3
 """SoftHSM 2.6.1 fails on some creations while other processes create, too (upstream issues 573, 576)."""
 
 _Attributes = Mapping[int, AttributeValue]
-_AES: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_AES}
-_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_GENERIC_SECRET}
-_TYPED_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_SHA256_HMAC}
-_RSA_PRIVATE: _Attributes = {CKA_CLASS: CKO_PRIVATE_KEY, CKA_KEY_TYPE: CKK_RSA}
-_RSA_PUBLIC: _Attributes = {CKA_CLASS: CKO_PUBLIC_KEY, CKA_KEY_TYPE: CKK_RSA}
+# CKA_TOKEN: the session keys of values that other threads are opening come and go.
+_AES: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_AES, CKA_TOKEN: True}
+_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_GENERIC_SECRET, CKA_TOKEN: True}
+_TYPED_HMAC: _Attributes = {CKA_CLASS: CKO_SECRET_KEY, CKA_KEY_TYPE: CKK_SHA256_HMAC, CKA_TOKEN: True}
+_RSA_PRIVATE: _Attributes = {CKA_CLASS: CKO_PRIVATE_KEY, CKA_KEY_TYPE: CKK_RSA, CKA_TOKEN: True}
+_RSA_PUBLIC: _Attributes = {CKA_CLASS: CKO_PUBLIC_KEY, CKA_KEY_TYPE: CKK_RSA, CKA_TOKEN: True}
 
 _KEPT_INSIDE: _Attributes = {
-    CKA_TOKEN: True,
     CKA_PRIVATE: True,
     CKA_SENSITIVE: True,
     CKA_EXTRACTABLE: False,
@@ -120,27 +122,45 @@ class KeyStore:
 
     def look_up(self, cka_id: bytes) -> StoredKey:
         """The one key of this id. Outcome KEY_NOT_FOUND if a healthy token holds none, KEY_TWINS for several."""
-        aes, rsa = self._objects(_AES, cka_id), self._objects(_RSA_PRIVATE, cka_id)
-        if len(aes) + len(rsa) > 1:
-            raise Outcome(wire.Failure.KEY_TWINS)
-        if aes:
-            return StoredKey(cka_id, KeySpec.AES_256, self._aes_handles(cka_id, aes[0]))
-        stored = self._read_rsa(cka_id, rsa[0]) if rsa else None
+        stored = self._look_up(cka_id)
         if stored is None:
             self._token.check_health(self._session)
+            stored = self._look_up(cka_id)  # what was away a moment ago found nothing either
+        if stored is None:
             raise Outcome(wire.Failure.KEY_NOT_FOUND)
         return stored
 
+    def _look_up(self, cka_id: bytes) -> StoredKey | None:
+        aes, rsa = self._objects(_AES, cka_id), self._objects(_RSA_PRIVATE, cka_id)
+        if len(aes) + len(rsa) > 1:
+            raise Outcome(wire.Failure.KEY_TWINS)
+        if rsa:
+            return self._read_rsa(cka_id, rsa[0])
+        hmac = self._objects(self._hmac, cka_id)
+        if not aes or (self._profile.aead is Aead.CBC_HMAC and not hmac):
+            return None
+        if len(hmac) > 1:
+            raise Outcome(wire.Failure.KEY_TWINS)
+        return StoredKey(cka_id, KeySpec.AES_256, KeyHandles(aes[0], *hmac))
+
     def find(self, id_prefix: bytes) -> list[wire.FoundKey]:
         """All keys whose id is one of ours and has this prefix."""
+        try:
+            return self._find(id_prefix)
+        except CkrError as error:
+            if ckr.class_of(error.code) is not CkrClass.HANDLE:
+                raise
+            return self._find(id_prefix)  # one of them went meanwhile
+
+    def _find(self, id_prefix: bytes) -> list[wire.FoundKey]:
         found: list[StoredKey | None] = []
         for key, cka_id in self._ours(_AES, id_prefix):
             found.append(StoredKey(cka_id, KeySpec.AES_256, KeyHandles(key)))
         for key, cka_id in self._ours(_RSA_PRIVATE, id_prefix):
             found.append(self._read_rsa(cka_id, key))
-        if not found:
-            self._token.check_health(self._session)  # a token that is gone holds nothing either
-        return [self.describe(key) for key in found if key is not None]
+        described = [self.describe(key) for key in found if key is not None]
+        self._token.check_health(self._session)  # a token that is gone holds nothing either, or half
+        return described
 
     def describe(self, key: StoredKey) -> wire.FoundKey:
         """What is told of it."""
@@ -156,7 +176,7 @@ class KeyStore:
 
     def generate(self, cka_id: bytes, label: str, spec: KeySpec) -> StoredKey:
         """A new key. Outcome KEY_EXISTS if a key carries the id, KEY_TWINS if another writer got in between."""
-        if any(self._objects(kind, cka_id) for kind in (_AES, _RSA_PRIVATE, _RSA_PUBLIC)):
+        if any(self._objects(kind, cka_id) for kind in (_AES, _RSA_PRIVATE)):
             raise Outcome(wire.Failure.KEY_EXISTS)
         self._token.check_health(self._session)  # a token that is gone holds nothing either
         marks = self._marks(cka_id, label)
@@ -197,10 +217,15 @@ class KeyStore:
 
     def _generate_rsa(self, marks: _Attributes, spec: KeySpec) -> None:
         bits = (modulus_bytes(spec) or 0) * 8
-        public = {**_RSA_PUBLIC, CKA_TOKEN: True, CKA_WRAP: True, CKA_ENCRYPT: False, CKA_VERIFY: False}
+        public = {**_RSA_PUBLIC, CKA_WRAP: True, CKA_ENCRYPT: False, CKA_VERIFY: False, **marks}
         public |= {CKA_MODULUS_BITS: bits, CKA_PUBLIC_EXPONENT: _PUBLIC_EXPONENT}
-        private = {**_RSA_PRIVATE, **_KEPT_INSIDE, **_UNWRAPS_ONLY}
-        self._session.generate_key_pair(CKM_RSA_PKCS_KEY_PAIR_GEN, {**public, **marks}, {**private, **marks})
+        private = {**_RSA_PRIVATE, **_KEPT_INSIDE, **_UNWRAPS_ONLY, **marks}
+        try:
+            self._session.generate_key_pair(CKM_RSA_PKCS_KEY_PAIR_GEN, public, {**private, CKA_SIGN_RECOVER: False})
+        except CkrError as error:
+            if error.code not in _ATTRIBUTE_REFUSED:
+                raise
+            self._session.generate_key_pair(CKM_RSA_PKCS_KEY_PAIR_GEN, public, private)  # not every token knows it
 
     def _marks(self, cka_id: bytes, label: str) -> dict[int, AttributeValue]:
         """How the token's profile has it say which key it is."""
@@ -222,14 +247,7 @@ class KeyStore:
 
     def _ours(self, kind: _Attributes, id_prefix: bytes) -> Iterator[tuple[int, bytes]]:
         for key in self._session.find(kind):
-            try:
-                cka_id = self._identity(key, kind)
-            except CkrError as error:
-                if ckr.class_of(error.code) is not CkrClass.HANDLE:
-                    raise
-                # It was a value's own key, which lives in another thread for as long as that is decrypted.
-                self._token.check_health(self._session)
-                continue
+            cka_id = self._identity(key, kind)
             if cka_id.startswith(id_prefix) and parse_id(cka_id) is not None:
                 yield key, cka_id
 
@@ -244,25 +262,18 @@ class KeyStore:
                 of_kind = int.from_bytes(key_type, sys.byteorder) == kind[CKA_KEY_TYPE]
                 return parse_compact(label.decode("ascii", "replace")) if of_kind else b""
 
-    def _aes_handles(self, cka_id: bytes, key: int) -> KeyHandles:
-        if self._profile.aead is not Aead.CBC_HMAC:
-            return KeyHandles(key)
-        authentication = self._objects(self._hmac, cka_id)
-        if len(authentication) != 1:
-            raise Outcome(wire.Failure.KEY_TWINS if authentication else wire.Failure.KEY_NOT_FOUND)
-        return KeyHandles(key, authentication[0])
-
     def _read_rsa(self, cka_id: bytes, key: int) -> StoredKey | None:
-        """None: it is no RSA key of ours."""
-        for each in self._rsa_objects(cka_id, key):
-            modulus, exponent = self._session.read(each, CKA_MODULUS, CKA_PUBLIC_EXPONENT)
-            modulus, exponent = modulus.lstrip(b"\0"), exponent.lstrip(b"\0")
-            for spec in KeySpec:
-                if modulus and exponent and len(modulus) == modulus_bytes(spec):
-                    return StoredKey(cka_id, spec, KeyHandles(key), modulus, exponent)
+        """None: it is no RSA key that we would make."""
+        modulus, exponent = self._read_public(key)
+        for each in self._objects(_RSA_PUBLIC, cka_id) if not exponent else ():
+            # Not every token shows the exponent with the private key. Anyone may have put public objects there.
+            others_modulus, others_exponent = self._read_public(each)
+            exponent = others_exponent if others_modulus == modulus else exponent
+        for spec in KeySpec:
+            if len(modulus) == modulus_bytes(spec) and modulus[-1] & 1 and exponent == _PUBLIC_EXPONENT:
+                return StoredKey(cka_id, spec, KeyHandles(key), modulus, exponent)
         return None
 
-    def _rsa_objects(self, cka_id: bytes, key: int) -> Iterator[int]:
-        """The private key, then the public one: not every token shows the exponent with the private key."""
-        yield key
-        yield from self._objects(_RSA_PUBLIC, cka_id)
+    def _read_public(self, key: int) -> tuple[bytes, bytes]:
+        modulus, exponent = self._session.read(key, CKA_MODULUS, CKA_PUBLIC_EXPONENT)
+        return modulus.lstrip(b"\0"), exponent.lstrip(b"\0")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PKCS#11 library inside a worker: loading it, finding the token, logging in, opening sessions."""
 
+import contextlib
 import ctypes
 import hashlib
 from collections.abc import Iterator
@@ -51,6 +52,11 @@ class FoundToken:
         finally:
             wire.wipe(pin)
         return self._token
+
+    def close(self) -> None:
+        """C_Finalize: ends every session. Not left to the interpreter's exit, where SoftHSM's destructors crash. Raises
+        CkrError."""
+        self._token.functions.C_Finalize(None)
 
 
 class OpenToken:
@@ -134,10 +140,6 @@ class OpenToken:
         if self.profile.login and info.state not in CKS_USER_STATES:
             raise Outcome(wire.Failure.UNAVAILABLE, ckr.CKR_USER_NOT_LOGGED_IN)
 
-    def close(self) -> None:
-        """C_Finalize: ends every session. Not left to the interpreter's exit, where SoftHSM's destructors crash."""
-        self.functions.C_Finalize(None)
-
 
 def find_token(start: wire.Start) -> FoundToken:
     """Load the library, find the token, see that a wrong PIN would not be its last (the token keeps that count, however
@@ -145,15 +147,24 @@ def find_token(start: wire.Start) -> FoundToken:
     try:
         functions = _load(start.module, start.module_sha256)
         _initialize(functions, start.library_parameters)
-        slot, info = _find_slot(functions, start.token_label)
-        if start.profile.login:
-            _check_pin_tries(info)
-        anchor = CryptokiSession.open(functions, slot, read_write=True)
-        token = OpenToken(functions, slot, start.profile, anchor)
-        token.check_mechanisms()
+        try:
+            return FoundToken(_find_token(functions, start))
+        except BaseException:
+            with contextlib.suppress(CkrError):
+                functions.C_Finalize(None)
+            raise
     except CkrError as error:
         raise Outcome(wire.Failure.UNAVAILABLE, error.code) from None
-    return FoundToken(token)
+
+
+def _find_token(functions: Functions, start: wire.Start) -> OpenToken:
+    slot, info = _find_slot(functions, start.token_label)
+    if start.profile.login:
+        _check_pin_tries(info)
+    anchor = CryptokiSession.open(functions, slot, read_write=True)
+    token = OpenToken(functions, slot, start.profile, anchor)
+    token.check_mechanisms()
+    return token
 
 
 def _check_pin_tries(info: TokenInfo) -> None:
@@ -171,7 +182,8 @@ def _load(path: str, sha256: str) -> Functions:
 
 
 def _load_exactly(path: str, sha256: str) -> Functions:
-    """What was hashed is what is loaded, even if another file takes its name in between. A library loaded so knows no
+    """What was hashed is what is loaded, even if another file takes its name in between; not if somebody writes into
+    this very file meanwhile. A library loaded so knows no
     directory of its own: what it finds by $ORIGIN has to be on the loader's path."""
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -225,8 +237,8 @@ def _text(padded: bytes) -> str:
 def _login(anchor: CryptokiSession, pin: bytearray) -> None:
     """C_Login on our own buffer, so that no copy of the PIN is left behind.
 
-    Every failure that does not say clearly that session or device is at fault is a refusal: a token may count it as a
-    wrong PIN, whatever it calls it.
+    Where a code says neither that session or device is at fault nor what is wrong with the PIN, a token may have
+    counted a wrong one: that is for whoever knows how often it was so.
     """
     buffer = (ctypes.c_char * len(pin)).from_buffer(pin)
     try:
@@ -234,6 +246,10 @@ def _login(anchor: CryptokiSession, pin: bytearray) -> None:
     except CkrError as error:
         if error.code == ckr.CKR_USER_ALREADY_LOGGED_IN:
             return
-        if ckr.class_of(error.code) in (CkrClass.DEVICE, CkrClass.SESSION):
-            raise
-        raise Outcome(wire.Failure.LOGIN_REFUSED, error.code) from None
+        match ckr.class_of(error.code):
+            case CkrClass.DEVICE | CkrClass.SESSION:
+                raise
+            case CkrClass.PIN | CkrClass.CONFIGURATION:
+                raise Outcome(wire.Failure.LOGIN_REFUSED, error.code) from None
+            case _:
+                raise Outcome(wire.Failure.LOGIN_UNCLEAR, error.code) from None

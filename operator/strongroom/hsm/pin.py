@@ -85,8 +85,9 @@ class PinFile:
                 f"PIN file {self._path} is empty or holds more than {_MAX_PIN_BYTES} bytes",
                 "Write the user PIN into it and nothing else",
             )
-        del pin[length:]
-        return pin
+        trimmed = pin[:length]
+        wire.wipe(pin)
+        return trimmed
 
 
 class PinMemory:
@@ -98,7 +99,7 @@ class PinMemory:
         self._key = secrets.token_bytes(32)
         self._refusals: dict[bytes, tuple[float, StrongroomError]] = {}
         """Each with the time from which the PIN may be tried again."""
-        self._unanswered: Counter[bytes] = Counter()
+        self._unclear: Counter[bytes] = Counter()
 
     def refuse(self, pin: bytearray, problem: StrongroomError, seconds: float = math.inf) -> None:
         """This PIN is not to be tried for so long, because of this problem."""
@@ -111,17 +112,18 @@ class PinMemory:
 
     def accept(self, pin: bytearray) -> None:
         """The token took this PIN."""
-        self._unanswered.pop(self._digest(pin), None)
+        self._unclear.pop(self._digest(pin), None)
 
-    def count_unanswered(self, pin: bytearray) -> tuple[int, float]:
-        """A login with this PIN did not answer: how often that happened since it last worked, and for how many seconds
-        it is not to be tried now; 0: no longer than anything else."""
+    def count_unclear(self, pin: bytearray, *, answered: bool) -> float:
+        """A login with this PIN got no answer, or one that says nothing of the PIN. For how many seconds it is not to
+        be tried now; 0: no longer than anything else. One that was answered is put off at once: the token got as far
+        as looking at it."""
         digest = self._digest(pin)
-        self._unanswered[digest] += 1
-        times = self._unanswered[digest]
+        self._unclear[digest] = max(self._unclear[digest] + 1, _QUICK_LOGINS if answered else 0)
+        times = self._unclear[digest]
         if times < _QUICK_LOGINS:
-            return times, 0.0
-        return times, min(_FIRST_PAUSE_SECONDS * 2.0 ** min(times - _QUICK_LOGINS, 16), _LONGEST_PAUSE_SECONDS)
+            return 0.0
+        return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(times - _QUICK_LOGINS, 16), _LONGEST_PAUSE_SECONDS)
 
     def _digest(self, pin: bytearray) -> bytes:
         return hashlib.blake2b(pin, key=self._key).digest()

@@ -81,12 +81,12 @@ def start_problem(config: HsmConfig, failed: Failed) -> tuple[TokenState, Strong
             )
 
 
-def unanswered_problem(config: HsmConfig, times: int, cause: str, seconds: float) -> StrongroomError:
-    """The library's process ended or hung so often in a login with one PIN that the next try is put off."""
+def unclear_login_problem(config: HsmConfig, what: str, seconds: float) -> StrongroomError:
+    """A login ended so that nobody knows whether the token counted a wrong PIN: the next try is put off. `what` is what
+    happened."""
     return unavailable(
         config.name,
-        f"{times} logins to the token {config.token_label!r} with this PIN got no answer; the last time the library's "
-        f"process {cause}",
+        f"a login to the token {config.token_label!r} ended without a word on the PIN: {what}",
         hint=f"Check library and device. Each try may count as a wrong PIN, so the next one is in {seconds / 60:.0f} "
         "minutes, or as soon as the PIN file's content changes",
     )

@@ -5,20 +5,22 @@ The value's own key never leaves the token: C_UnwrapKey makes it a session key t
 """
 
 import ctypes
-from collections.abc import Callable
 
 from strongroom.envelope.sealing import public_key_der, seal_with_public_key
-from strongroom.hsm import ckr, wire
+from strongroom.hsm import wire
 from strongroom.hsm.aead import AesGcm
-from strongroom.hsm.ckr import CkrClass
 from strongroom.hsm.cryptoki import (
     CKA_CLASS,
     CKA_DECRYPT,
+    CKA_DERIVE,
     CKA_ENCRYPT,
     CKA_EXTRACTABLE,
     CKA_KEY_TYPE,
     CKA_SENSITIVE,
+    CKA_SIGN,
     CKA_TOKEN,
+    CKA_UNWRAP,
+    CKA_VERIFY,
     CKA_WRAP,
     CKG_MGF1_SHA1,
     CKG_MGF1_SHA256,
@@ -28,7 +30,6 @@ from strongroom.hsm.cryptoki import (
     CKM_SHA_1,
     CKO_SECRET_KEY,
     CKZ_DATA_SPECIFIED,
-    CkrError,
     CryptokiSession,
     KeyHandles,
     Mechanism,
@@ -47,10 +48,11 @@ _DECRYPTS_ONLY = {
     CKA_DECRYPT: True,
     CKA_ENCRYPT: False,
     CKA_WRAP: False,
+    CKA_UNWRAP: False,
+    CKA_SIGN: False,
+    CKA_VERIFY: False,
+    CKA_DERIVE: False,
 }
-OUTAGE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE})
-"""What says nothing about the value: this session is to be given up."""
-_NOT_ABOUT_THE_VALUE = OUTAGE | {CkrClass.HANDLE}
 
 
 class RsaOaep:
@@ -60,40 +62,9 @@ class RsaOaep:
         self._session = session
         self._gcm = gcm
 
-    def open(
-        self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue, decoy: Callable[[], bytes]
-    ) -> bytearray:
-        """The plaintext, which the caller wipes.
-
-        A wrapped key that is refused costs the token the same calls as one that is not and a body that is refused: the
-        body is then tried with the `decoy`'s key, a wrapped key known to be good. Together with one answer for both
-        this leaves little to tell them apart by (Manger, CRYPTO 2001).
-        """
-        try:
-            return self._open(key, algorithm, value.wrapped_key, value)
-        except _NotUnwrappedError as refused:
-            error = refused.error
-        try:
-            wire.wipe(self._open(key, algorithm, decoy(), value))
-        except _NotUnwrappedError:
-            pass  # the canary will say what that means
-        except CkrError as failure:
-            if ckr.class_of(failure.code) in _NOT_ABOUT_THE_VALUE:
-                raise
-        raise error
-
-    def unwrap(self, key: StoredKey, algorithm: Algorithm, wrapped_key: bytes) -> int:
-        """Handle of the value's own key, to be destroyed by the caller."""
-        mechanism = Mechanism(CKM_RSA_PKCS_OAEP, _parameters(algorithm))
-        return self._session.unwrap_key(mechanism, key.handles.main, wrapped_key, _DECRYPTS_ONLY)
-
-    def _open(self, key: StoredKey, algorithm: Algorithm, wrapped_key: bytes, value: wire.OpenValue) -> bytearray:
-        try:
-            own_key = self.unwrap(key, algorithm, wrapped_key)
-        except CkrError as error:
-            if ckr.class_of(error.code) in _NOT_ABOUT_THE_VALUE:
-                raise
-            raise _NotUnwrappedError(error) from None
+    def open(self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue) -> bytearray:
+        """The plaintext, which the caller wipes."""
+        own_key = self.unwrap(key, algorithm, value.wrapped_key)
         opened = bytearray()
         try:
             with self._session.temporary(own_key):
@@ -103,11 +74,10 @@ class RsaOaep:
             raise
         return opened
 
-
-class _NotUnwrappedError(Exception):
-    def __init__(self, error: CkrError) -> None:
-        super().__init__()
-        self.error = error
+    def unwrap(self, key: StoredKey, algorithm: Algorithm, wrapped_key: bytes) -> int:
+        """Handle of the value's own key, to be destroyed by the caller."""
+        mechanism = Mechanism(CKM_RSA_PKCS_OAEP, _parameters(algorithm))
+        return self._session.unwrap_key(mechanism, key.handles.main, wrapped_key, _DECRYPTS_ONLY)
 
 
 def seal_probe(key: StoredKey, algorithm: Algorithm, plaintext: bytes, aad: bytes) -> wire.OpenValue:

@@ -23,12 +23,15 @@ from strongroom.hsm.cryptoki import CkrError, CryptokiSession, NotDestroyedError
 from strongroom.hsm.keystore import KeyStore, StoredKey
 from strongroom.hsm.module import OpenToken
 from strongroom.hsm.outcome import Outcome
-from strongroom.hsm.rsa import OUTAGE
 from strongroom.hsm.verification import Verification
-from strongroom.model.algorithms import modulus_bytes
+from strongroom.model.algorithms import Algorithm, modulus_bytes
 from strongroom.model.limits import MAX_PLAINTEXT_BYTES
 
 _Result = TypeVar("_Result")
+_OUTAGE = frozenset({CkrClass.SESSION, CkrClass.LOGIN, CkrClass.DEVICE})
+"""This session is to be given up."""
+_TRIES = 2
+"""Of a value that does not open, with the canary between."""
 
 
 class TokenSession:
@@ -96,14 +99,14 @@ class TokenSession:
             try:
                 nonce, body = self._ciphers.seal(key, request.algorithm, value.plaintext, value.aad)
             except CkrError as error:
-                self._settle_sealing(key, error)
+                self._settle_sealing(key, request.algorithm, error)
             sealed.append(wire.SealedValue(nonce, body))
         return sealed
 
-    def _settle_sealing(self, key: StoredKey, error: CkrError) -> NoReturn:
+    def _settle_sealing(self, key: StoredKey, algorithm: Algorithm, error: CkrError) -> NoReturn:
         if ckr.class_of(error.code) is not CkrClass.AMBIGUOUS:
             raise error
-        if self._opens(key, self._ciphers.seal_probe):
+        if self._opens(key, algorithm, lambda: self._ciphers.seal_probe(key, algorithm)):
             raise Outcome(wire.Failure.REFUSED, error.code)
         raise Outcome(wire.Failure.UNAVAILABLE, error.code)
 
@@ -123,32 +126,27 @@ class TokenSession:
     def _open_one(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
         if not _well_formed(key, request, value):
             raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
-        try:
-            return self._decrypt(key, request, index, value)
-        except NotDestroyedError:
-            raise  # says nothing of the value
-        except CkrError as error:
-            bad = self._settle_opening(key, error, index)
-        try:
-            return self._decrypt(key, request, index, value)
-        except CkrError as error:
-            if _says_nothing_of_the_value(error):
-                raise
-            raise bad from None
+        bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
+        for _ in range(_TRIES):  # a fault that passes makes no value bad
+            try:
+                return self._decrypt(key, request, index, value)
+            except CkrError as error:
+                bad = self._settle_opening(key, request.algorithm, error, index)
+        raise bad
 
     def _decrypt(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
         try:
-            return self._ciphers.open(key, request.algorithm, value, lambda: self._canary(key).wrapped_key)
+            return self._ciphers.open(key, request.algorithm, value)
         except Outcome as outcome:
             raise Outcome(outcome.failed.failure, outcome.failed.ckr, index=index) from None
 
-    def _settle_opening(self, key: StoredKey, error: CkrError, index: int) -> Outcome:
+    def _settle_opening(self, key: StoredKey, algorithm: Algorithm, error: CkrError, index: int) -> Outcome:
         """What the value is, if it does not open now that the token is seen to work. Raises where the error says more,
         or the token does not."""
         kind = ckr.class_of(error.code)
+        if _says_nothing_of_the_value(error):
+            raise error
         if key.spec.asymmetric:
-            if _says_nothing_of_the_value(error):
-                raise error
             bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
         else:
             bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, error.code, index=index)
@@ -156,18 +154,18 @@ class TokenSession:
                 raise bad
             if kind is not CkrClass.AMBIGUOUS:
                 raise error
-        if not self._opens(key, self._canary):
+        if not self._opens(key, algorithm, lambda: self._canary(key, algorithm)):
             raise Outcome(wire.Failure.UNAVAILABLE, error.code)
         return bad
 
-    def _canary(self, key: StoredKey) -> wire.OpenValue:
-        return self._canaries.get(key.cka_id, lambda: self._ciphers.seal_probe(key))
+    def _canary(self, key: StoredKey, algorithm: Algorithm) -> wire.OpenValue:
+        return self._canaries.get(key.cka_id, algorithm, lambda: self._ciphers.seal_probe(key, algorithm))
 
-    def _opens(self, key: StoredKey, probe: Callable[[StoredKey], wire.OpenValue]) -> bool:
+    def _opens(self, key: StoredKey, algorithm: Algorithm, probe: Callable[[], wire.OpenValue]) -> bool:
         """Whether the token works under this key: what is known to be good decrypts. Raises CkrError where that says
         more, Outcome."""
         try:
-            return self._ciphers.opens_probe(key, probe(key))
+            return self._ciphers.opens_probe(key, algorithm, probe())
         except CkrError as failure:
             if ckr.class_of(failure.code) in (CkrClass.AMBIGUOUS, CkrClass.DATA):  # what is known to be good is not bad
                 raise Outcome(wire.Failure.UNAVAILABLE, failure.code) from None
@@ -192,7 +190,7 @@ class TokenSession:
 
     def _judge(self, code: int) -> wire.Failed:
         """What an error says that nothing above could place."""
-        if ckr.class_of(code) in OUTAGE:
+        if ckr.class_of(code) in _OUTAGE:
             return wire.Failed(wire.Failure.UNAVAILABLE, code)
         try:
             self._token.check_health(self._session)
@@ -203,7 +201,7 @@ class TokenSession:
 
 def _says_nothing_of_the_value(error: CkrError) -> bool:
     kind = ckr.class_of(error.code)
-    return isinstance(error, NotDestroyedError) or kind in OUTAGE or kind is CkrClass.HANDLE
+    return isinstance(error, NotDestroyedError) or kind in _OUTAGE or kind is CkrClass.HANDLE
 
 
 def _well_formed(key: StoredKey, request: wire.Open, value: wire.OpenValue) -> bool:

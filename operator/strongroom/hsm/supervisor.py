@@ -14,9 +14,9 @@ from pathlib import Path
 
 from strongroom.config import HsmConfig
 from strongroom.errors import Reason, StrongroomError
-from strongroom.hsm import tokenfiles, wire
+from strongroom.hsm import ckr, tokenfiles, wire
 from strongroom.hsm.pin import PinFile, PinFileError, PinMemory
-from strongroom.hsm.problems import start_problem, unanswered_problem, unavailable
+from strongroom.hsm.problems import start_problem, unavailable, unclear_login_problem
 from strongroom.hsm.process import WorkerLost, WorkerProcess
 from strongroom.hsm.values import TokenState
 
@@ -193,10 +193,12 @@ class Supervisor:
         try:
             reply = await worker.ask(wire.LogIn(pin), timeout=self._config.operation_timeout_seconds)
         except WorkerLost as lost:
-            raise self._unanswered(pin, lost.cause) from None
+            raise self._unclear(pin, f"the library's process {lost.cause}", answered=False) from None
         match reply:
             case wire.Done():
                 self._pins.accept(pin)
+            case wire.Failed(failure=wire.Failure.LOGIN_UNCLEAR):
+                raise self._unclear(pin, f"the token said {ckr.name_of(reply.ckr)}", answered=True)
             case wire.Failed():
                 state, problem = start_problem(self._config, reply)
                 refused = reply.failure is wire.Failure.LOGIN_REFUSED
@@ -204,15 +206,17 @@ class Supervisor:
                     self._pins.refuse(pin, problem)
                 raise _NotOpenedError(state, problem, pin_held=refused)
             case _:
-                raise self._unanswered(pin, "sent what it must not")
+                raise self._unclear(pin, "the library's process sent what it must not", answered=False)
 
-    def _unanswered(self, pin: bytearray, cause: str) -> "_NotOpenedError":
+    def _unclear(self, pin: bytearray, what: str, *, answered: bool) -> "_NotOpenedError":
+        """Nobody knows whether the token counted a wrong PIN. `what` is what happened."""
+        problem = unavailable(self._config.name, what)
         if self._stopping.is_set() or not self._profile.login:
-            return self._lost(cause)
-        times, seconds = self._pins.count_unanswered(pin)
+            return _NotOpenedError(TokenState.UNAVAILABLE, problem)
+        seconds = self._pins.count_unclear(pin, answered=answered)
         if not seconds:
-            return self._lost(cause)
-        problem = unanswered_problem(self._config, times, cause, seconds)
+            return _NotOpenedError(TokenState.UNAVAILABLE, problem)
+        problem = unclear_login_problem(self._config, what, seconds)
         self._pins.refuse(pin, problem, seconds)
         return _NotOpenedError(TokenState.UNAVAILABLE, problem, pin_held=True)
 

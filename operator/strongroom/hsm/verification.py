@@ -5,7 +5,8 @@ Attributes alone prove nothing: there are tokens that report EXTRACTABLE = false
 """
 
 import ctypes
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 from strongroom.hsm import ckr, wire
 from strongroom.hsm.canary import PROBE
@@ -21,6 +22,7 @@ from strongroom.hsm.cryptoki import (
     CKA_PRIVATE_EXPONENT,
     CKA_SENSITIVE,
     CKA_SIGN,
+    CKA_SIGN_RECOVER,
     CKA_TOKEN,
     CKA_UNWRAP,
     CKA_VALUE,
@@ -72,6 +74,7 @@ class Verification:
 
     def prove(self, key: StoredKey) -> None:
         """All of the below, in this order."""
+        self._check_length(key)
         for handle, must_be_false, secret in _objects(key):
             self._check_attributes(handle, must_be_false)
             self._check_unreadable(handle, secret)
@@ -79,6 +82,13 @@ class Verification:
         if key.spec.asymmetric:
             self._check_own_key_stays_inside(key)
         self._check_authenticates(key)
+
+    def _check_length(self, key: StoredKey) -> None:
+        """An AES key of 256 bits. Of RSA the modulus says it."""
+        if key.spec is KeySpec.AES_256:
+            length = self._session.read(key.handles.main, CKA_VALUE_LEN)[0]
+            if length and int.from_bytes(length, sys.byteorder) != AES_KEY_BYTES:
+                raise Outcome(wire.Failure.ATTRIBUTES_UNSAFE)
 
     def _check_attributes(self, handle: int, must_be_false: tuple[int, ...]) -> None:
         sensitive, *others = self._session.read(handle, CKA_SENSITIVE, CKA_EXTRACTABLE, *must_be_false)
@@ -88,11 +98,10 @@ class Verification:
     def _check_unreadable(self, handle: int, attribute: int) -> None:
         value = ctypes.create_string_buffer(1024)
         template = Attribute(attribute, ctypes.addressof(value), len(value))
+        functions, session = self._session.functions, self._session.handle
         try:
-            self._session.functions.C_GetAttributeValue(self._session.handle, handle, ctypes.byref(template), 1)
-        except CkrError as error:
-            _must_be_refusal(error)
-            return
+            if _refused(lambda: functions.C_GetAttributeValue(session, handle, ctypes.byref(template), 1)):
+                return
         finally:
             ctypes.memset(value, 0, len(value))
         if 0 < template.length <= len(value):  # some tokens return CKR_OK with CK_UNAVAILABLE_INFORMATION
@@ -104,11 +113,10 @@ class Verification:
         mechanisms = [mechanism for mechanism in _WRAP_MECHANISMS if mechanism in offered]
         if not mechanisms:
             return
-        try:
-            wrapping = self._session.generate_key(CKM_AES_KEY_GEN, _WRAPPING_KEY)
-        except CkrError as error:
-            _must_be_refusal(error)
+        made: list[int] = []
+        if _refused(lambda: made.append(self._session.generate_key(CKM_AES_KEY_GEN, _WRAPPING_KEY))):
             return  # a token that makes no wrapping keys wraps nothing
+        (wrapping,) = made
         with self._session.temporary(wrapping):
             for mechanism in mechanisms:
                 if self._wraps(mechanism, wrapping, handle):
@@ -119,36 +127,30 @@ class Verification:
         length = ulong(len(wrapped))
         iv = (ctypes.c_ubyte * 16)() if mechanism == CKM_AES_CBC_PAD else None
         by = Mechanism(mechanism, iv)
+        arguments = (self._session.handle, ctypes.byref(by), wrapping, handle, wrapped, ctypes.byref(length))
         try:
-            self._session.functions.C_WrapKey(
-                *(self._session.handle, ctypes.byref(by), wrapping, handle, wrapped, ctypes.byref(length))
-            )
-        except CkrError as error:
-            _must_be_refusal(error)
-            return False
+            return not _refused(lambda: self._session.functions.C_WrapKey(*arguments))
         finally:
             ctypes.memset(wrapped, 0, len(wrapped))
-        return True
 
     def _check_own_key_stays_inside(self, key: StoredKey) -> None:
         """The key that a sealed value brings along is as unreadable as the one that unwraps it."""
-        probe = self._ciphers.seal_probe(key)
-        own_key = self._ciphers.rsa.unwrap(key, self._ciphers.algorithm(key), probe.wrapped_key)
+        algorithm = self._ciphers.algorithm(key)
+        probe = self._ciphers.seal_probe(key, algorithm)
+        own_key = self._ciphers.rsa.unwrap(key, algorithm, probe.wrapped_key)
         with self._session.temporary(own_key):
             self._check_unreadable(own_key, CKA_VALUE)
+            self._check_unwrappable(own_key)
 
     def _check_authenticates(self, key: StoredKey) -> None:
-        probe = self._ciphers.seal_probe(key)
-        if probe.body.startswith(PROBE) or not self._ciphers.opens_probe(key, probe):
+        algorithm = self._ciphers.algorithm(key)
+        probe = self._ciphers.seal_probe(key, algorithm)
+        if probe.body.startswith(PROBE) or not self._ciphers.opens_probe(key, algorithm, probe):
             raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
         for altered in _alterations(probe):
-            try:
-                self._ciphers.opens_probe(key, altered)
-            except CkrError as error:
-                _must_be_refusal(error)
-            else:
+            if not _refused(lambda altered=altered: self._ciphers.opens_probe(key, algorithm, altered)):  # type: ignore[misc]
                 raise Outcome(wire.Failure.TAMPERING_ACCEPTED)
-        if not self._ciphers.opens_probe(key, probe):  # the refusals above were not an outage
+        if not self._ciphers.opens_probe(key, algorithm, probe):  # the refusals above were not an outage
             raise Outcome(wire.Failure.UNAVAILABLE)
 
 
@@ -168,7 +170,11 @@ def _objects(key: StoredKey) -> Iterator[tuple[int, tuple[int, ...], int]]:
                     CKA_VALUE,
                 )
         case KeySpec.RSA_3072 | KeySpec.RSA_4096:
-            yield key.handles.main, (CKA_DECRYPT, CKA_SIGN, CKA_WRAP, CKA_DERIVE), CKA_PRIVATE_EXPONENT
+            yield (
+                key.handles.main,
+                (CKA_DECRYPT, CKA_SIGN, CKA_SIGN_RECOVER, CKA_WRAP, CKA_DERIVE),
+                CKA_PRIVATE_EXPONENT,
+            )
 
 
 def _alterations(probe: wire.OpenValue) -> Iterator[wire.OpenValue]:
@@ -186,7 +192,18 @@ def _flip(data: bytes, position: int) -> bytes:
     return bytes(changed)
 
 
-def _must_be_refusal(error: CkrError) -> None:
-    """Raise the error again unless the token refused: one that cannot be reached proves nothing."""
-    if ckr.class_of(error.code) in _UNUSABLE:
-        raise error
+def _refused(act: Callable[[], object]) -> bool:
+    """Whether the token refuses. A code that may be a passing fault is no refusal before it is said twice; one that
+    says that the token was not reached is none at all, and raised."""
+    for said in (1, 2):
+        try:
+            act()
+        except CkrError as error:
+            kind = ckr.class_of(error.code)
+            if kind in _UNUSABLE:
+                raise
+            if kind is not CkrClass.AMBIGUOUS or said == 2:
+                return True
+        else:
+            return False
+    return True

@@ -23,6 +23,8 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 listing about 20,000 keys."""
 
 HEADER = struct.Struct(">II")
+_FRAMING_BYTES = 64
+"""More than MessagePack and our own fields add to a value."""
 
 MAX_TEXT_LENGTH = 256
 """Longest text in an answer, in characters. Labels of ours are at most 120."""
@@ -42,6 +44,8 @@ class Failure(StrEnum):
     REFUSED = "Refused"
     """The token is well and will not do it."""
     LOGIN_REFUSED = "LoginRefused"
+    LOGIN_UNCLEAR = "LoginUnclear"
+    """The token answered something that may or may not mean a wrong PIN."""
     PIN_FINAL_TRY = "PinFinalTry"
     """The token says that one more wrong PIN locks it: none is tried."""
     PIN_LOCKED = "PinLocked"
@@ -226,7 +230,7 @@ _reply_decoder: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 def encode(request_id: int, message: Request | Reply) -> bytearray:
     """The whole frame; the caller wipes it after sending. Raises ProtocolError if it is too large."""
-    frame = bytearray(HEADER.size)
+    frame = bytearray(HEADER.size + _room(message))
     _encoder.encode_into(message, frame, HEADER.size)
     length = len(frame) - HEADER.size
     if length > MAX_FRAME_BYTES:
@@ -234,6 +238,19 @@ def encode(request_id: int, message: Request | Reply) -> bytearray:
         raise ProtocolError(f"a message of {length} bytes does not fit into a frame")
     HEADER.pack_into(frame, 0, length, request_id)
     return frame
+
+
+def _room(message: Request | Reply) -> int:
+    """At least the size of a message that holds a secret: growing would leave copies behind that nobody overwrites."""
+    match message:
+        case LogIn():
+            return len(message.pin) + _FRAMING_BYTES
+        case Seal():
+            return sum(len(each.plaintext) + len(each.aad) + _FRAMING_BYTES for each in message.values) + _FRAMING_BYTES
+        case OpenedValues():
+            return sum(len(each) + _FRAMING_BYTES for each in message.values) + _FRAMING_BYTES
+        case _:
+            return 0
 
 
 def parse_header(header: bytearray) -> tuple[int, int]:

@@ -91,13 +91,18 @@ class Channel:
 def serve(channel: Channel) -> None:
     """The whole life: start, login, sessions, requests, C_Finalize. Raises ProtocolError."""
     found = _answer(channel, wire.Start, find_token)
-    token = found and _answer(channel, wire.LogIn, lambda request: found.log_in(request.pin))
+    if found is None:
+        return
+    token = _answer(channel, wire.LogIn, lambda request: found.log_in(request.pin))
     sessions = token and _answer(channel, wire.OpenSessions, lambda request: token.open_sessions(request.sessions))
-    if token and sessions:
-        _serve_sessions(channel, token, sessions)
+    threads = _serve_sessions(channel, token, sessions) if token and sessions else []
+    if not any(thread.is_alive() for thread in threads):  # nobody may be inside the library
+        with contextlib.suppress(CkrError):
+            found.close()
 
 
-def _serve_sessions(channel: Channel, token: OpenToken, sessions: list[CryptokiSession]) -> None:
+def _serve_sessions(channel: Channel, token: OpenToken, sessions: list[CryptokiSession]) -> list[threading.Thread]:
+    """Until the end of the file; the threads, which have ended unless the library keeps them."""
     canaries = Canaries()
     values: _Jobs = queue.SimpleQueue()
     management: _Jobs = queue.SimpleQueue()
@@ -112,7 +117,10 @@ def _serve_sessions(channel: Channel, token: OpenToken, sessions: list[CryptokiS
         (values if isinstance(job[1], wire.Seal | wire.Open) else management).put(job)
     for jobs, _ in work:
         jobs.put(None)
-    _finalize(token, threads)
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return threads
 
 
 def _answer(channel: Channel, kind: type[_Request], act: Callable[[_Request], _Result]) -> _Result | None:
@@ -136,16 +144,6 @@ def _work(session: TokenSession, jobs: _Jobs, channel: Channel) -> None:
     while (job := jobs.get()) is not None:
         request_id, request = job
         channel.send(request_id, session.serve(request))
-
-
-def _finalize(token: OpenToken, threads: list[threading.Thread]) -> None:
-    """C_Finalize, but only once nobody is inside the library."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    if not any(thread.is_alive() for thread in threads):
-        with contextlib.suppress(CkrError):
-            token.close()
 
 
 def _report_and_exit(kind: type[BaseException] | None, where: TracebackType | None) -> NoReturn:

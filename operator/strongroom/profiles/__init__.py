@@ -112,7 +112,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Algorithm of new values under a key of this kind; None: the token has no such keys."""
         if spec is KeySpec.AES_256:
             return self.aes_algorithm
-        return rsa_algorithm(self.oaep_hash) if self.oaep_hash else None
+        if self.oaep_hash is None:
+            return None
+        algorithm = rsa_algorithm(self.oaep_hash)
+        cut_elsewhere = self.iv_source is IvSource.PREPENDED and self.iv_bytes != algorithm.nonce_bytes
+        return None if cut_elsewhere else algorithm
 
 
 def names() -> list[str]:
