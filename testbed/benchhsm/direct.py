@@ -32,7 +32,7 @@ def main(module: str, label: str, pin_file: str, profile_name: str, key_id: str,
         ciphers.seal(key, algorithm, plaintext, aad)
         durations.append(time.perf_counter() - started)
     print(statistics.median(durations))
-    token.close()
+    found.close()
 
 
 if __name__ == "__main__":

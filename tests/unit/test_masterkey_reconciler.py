@@ -57,6 +57,7 @@ class FakeToken:
         self.find_error: StrongroomError | None = None
         self.generate_error: StrongroomError | None = None
         self.verify_error: StrongroomError | None = None
+        self.proved_refs: set[KeyVersionRef] = set()
         self.algorithms: dict[KeySpec, Algorithm] = {
             KeySpec.AES_256: Algorithm.AES_256_GCM,
             KeySpec.RSA_3072: Algorithm.RSA_OAEP_SHA1_AES_256_GCM,
@@ -82,7 +83,11 @@ class FakeToken:
         self.steps.append(f"verify v{ref.version}")
         if self.verify_error:
             raise self.verify_error
+        self.proved_refs.add(ref)
         return next(material for material in self.materials if material.ref == ref)
+
+    def proved(self, ref: KeyVersionRef) -> bool:
+        return ref in self.proved_refs
 
     async def info(self) -> TokenInfo:
         return TokenInfo("label", "SoftHSM project", "SoftHSM v2", "serial", "2.6")
@@ -298,12 +303,12 @@ def test_material_made_elsewhere_is_adopted_by_its_id_and_stays_shared() -> None
     running(test, key_id=None, requested=KEY_ID)
 
 
-def test_a_version_of_our_own_that_status_does_not_name_is_verified_and_it_alone() -> None:
+def test_a_version_of_our_own_that_status_does_not_name_is_verified_and_published() -> None:
     async def test(bench: Bench) -> None:
         bench.token.materials = [material(1), material(2)]
         bench.observe()
         await asyncio.sleep(1.0)
-        assert bench.steps == ["verify v2", "status KeyReady"]
+        assert bench.steps == ["verify v1", "verify v2", "status KeyReady"]
         assert bench.published == [(1, "DecryptOnly"), (2, "Primary")]
 
     running(test)
@@ -322,20 +327,38 @@ def test_a_version_that_someone_else_put_under_our_id_is_neither_used_nor_publis
         bench.token.materials = [material(1), foreign]
         bench.observe()
         await asyncio.sleep(1.0)
-        assert bench.steps == ["status KeyReady"]
+        assert bench.steps == ["verify v1", "status KeyReady"]
         assert (bench.published, bench.status["currentVersion"]) == ([(1, "Primary")], 1)
 
     running(test)
 
 
-def test_what_was_published_once_is_not_verified_again_and_nothing_is_written_for_nothing() -> None:
+def test_what_was_published_is_verified_once_for_each_start_of_the_library_and_nothing_is_written_for_nothing() -> None:
     async def test(bench: Bench) -> None:
         bench.token.materials = [material()]
         bench.observe()
         await asyncio.sleep(1.0)
         bench.reconciler.token_available("default")
         await asyncio.sleep(1.0)
-        assert bench.steps == ["status KeyReady"]
+        assert bench.steps == ["verify v1", "status KeyReady"]
+        bench.token.proved_refs.clear()
+        bench.reconciler.token_available("default")
+        await asyncio.sleep(1.0)
+        assert bench.steps == ["verify v1", "status KeyReady", "verify v1"]
+
+    running(test)
+
+
+def test_a_published_key_that_is_not_safe_any_more_is_said_to_be_so_and_stays_named() -> None:
+    async def test(bench: Bench) -> None:
+        bench.token.materials = [material()]
+        bench.observe()
+        await asyncio.sleep(1.0)
+        bench.token.proved_refs.clear()
+        bench.token.verify_error = StrongroomError(Reason.HSM_ERROR, "its value can be read")
+        bench.reconciler.token_available("default")
+        await asyncio.sleep(1.0)
+        assert (bench.reason, bench.published) == ("HSMError", [(1, "Primary")])
 
     running(test)
 
@@ -347,7 +370,7 @@ def test_a_change_of_state_is_recorded_once_and_before_status_says_so() -> None:
         await asyncio.sleep(1.0)
         bench.change(state="Disabled")
         await asyncio.sleep(1.0)
-        assert bench.steps == ["status KeyReady", "audit ChangeKeyState", "status KeyReady"]
+        assert bench.steps == ["verify v1", "status KeyReady", "audit ChangeKeyState", "status KeyReady"]
         assert (bench.status["state"], bench.events) == ("Disabled", ["KeyDisabled"])
 
     running(test)
@@ -460,7 +483,7 @@ def test_an_api_server_that_is_away_is_asked_again() -> None:
         bench.kube.answer("get", *[ApiError(0, "TimeoutError")] * 3)
         bench.observe()
         await asyncio.sleep(10.0)
-        assert bench.steps == ["status KeyReady"]
+        assert bench.steps == ["verify v1", "status KeyReady"]
 
     running(test)
 

@@ -200,10 +200,11 @@ class MasterKeyReconciler:
             raise
 
     async def _accept(self, key: MasterKey, token: Token, step: Publish) -> None:
-        """Material must behave as it should before its first use, whoever made it and whatever crashed meanwhile; and
-        that it is there now is recorded before anything can be done with it."""
+        """Material must behave as it should before its first use, whoever made it and whatever crashed meanwhile, and
+        whenever the library was started: the token may be another one. That it is there now is recorded before anything
+        can be done with it."""
         for material in step.materials:
-            if not key.has_version(material.ref.version):
+            if not token.proved(material.ref):
                 await token.verify(material.ref)
         ref = step.materials[-1].ref
         if key.pending is not None:

@@ -76,11 +76,14 @@ class Token:
         self._api_places = api_places
         self._api_requests = 0
         self._profile = config.resolved_profile
-        self._exchange = Exchange(config, on_change, self._forget_public_keys)
+        self._exchange = Exchange(config, on_change, self._start_anew)
         self._twins: frozenset[KeyVersionRef] = frozenset()
         """Of what the token held several when it was last looked through; sessions may still know one of each."""
         self._public_keys: dict[KeyVersionRef, bytes] = {}
-        """Of the present worker."""
+        self._proved: set[KeyVersionRef] = set()
+        """Both of the present worker: another one may find another token."""
+        self._unsafe: dict[KeyVersionRef, StrongroomError] = {}
+        """What the last `verify` found wrong with keys; they are not used before it finds them right."""
         self._asking_public_key = asyncio.Lock()
         """Many who want the same one ask once."""
         self._operations: Counter[str] = Counter()
@@ -156,7 +159,7 @@ class Token:
             raise ValueError("values are sealed with a public key outside the token")
         if not items:
             return []
-        self._refuse_twins(key)
+        self._refuse_unfit(key)
         with self._place(share):
             return await self._seal(key, algorithm, items, share)
 
@@ -190,7 +193,7 @@ class Token:
         _check_count(items)
         if not items:
             return []
-        self._refuse_twins(key)
+        self._refuse_unfit(key)
         with self._place(share):
             return await self._open(key, algorithm, items, share)
 
@@ -235,7 +238,7 @@ class Token:
         known = self._public_keys.get(ref)
         if known is not None and self._exchange.supervisor.worker is not None:
             return known
-        self._refuse_twins(ref)
+        self._refuse_unfit(ref)
         materials = self._materials(
             await self._ask("find", wire.Find(labels.pack_id(ref)), wire.FoundKeys, share=Share.API)
         )
@@ -267,8 +270,21 @@ class Token:
     async def verify(self, ref: KeyVersionRef) -> KeyMaterial:
         """Prove by behaviour that the key is safe: its value cannot be read, nor wrapped by a key made for that (where
         the token can wrap at all), altered tags and additional data are refused, and it may do no more than its kind
-        needs. Raises HSM_ERROR otherwise."""
-        return self._the_one(await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.FoundKeys, ref=ref), ref)
+        needs. Raises HSM_ERROR otherwise, and so do `seal`, `open` and `public_key` until it is proved."""
+        try:
+            answer = await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.FoundKeys, ref=ref)
+        except StrongroomError as error:
+            if error.reason is Reason.HSM_ERROR:
+                self._unsafe[ref] = error
+            raise
+        material = self._the_one(answer, ref)
+        self._unsafe.pop(ref, None)
+        self._proved.add(ref)
+        return material
+
+    def proved(self, ref: KeyVersionRef) -> bool:
+        """Whether `verify` found the key right since the library was last started."""
+        return ref in self._proved
 
     @contextmanager
     def _place(self, share: Share) -> Iterator[None]:
@@ -284,12 +300,16 @@ class Token:
         finally:
             self._api_requests -= 1
 
-    def _refuse_twins(self, key: KeyVersionRef) -> None:
+    def _refuse_unfit(self, key: KeyVersionRef) -> None:
         if key in self._twins:
             raise twins_problem(self.name, key)
+        if key in self._unsafe:
+            known = self._unsafe[key]
+            raise StrongroomError(known.reason, known.message, hint=known.hint, ckr=known.ckr)
 
-    def _forget_public_keys(self) -> None:
+    def _start_anew(self) -> None:
         self._public_keys.clear()
+        self._proved.clear()
 
     async def _ask(
         self,

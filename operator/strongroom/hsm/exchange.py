@@ -32,7 +32,7 @@ class Exchange:
 
     def __init__(self, config: HsmConfig, on_change: Callable[[], None], on_open: Callable[[], None]) -> None:
         """`on_open` is called before a new worker is asked for the first time."""
-        self.supervisor = Supervisor(config, on_change, self._opened)
+        self.supervisor = Supervisor(config, on_change, self._opened, self._replace)
         self.sessions = Admission(config.wanted_sessions + _AHEAD)
         self.management = Admission(1)
         self.in_flight = 0
@@ -125,6 +125,13 @@ class Exchange:
     def _opened(self, sessions: int) -> None:
         self.sessions.resize(sessions + _AHEAD)
         self._on_open()
+
+    async def _replace(self, worker: WorkerProcess) -> None:
+        """End this worker between two requests: nobody's fails for it."""
+        with ExitStack() as held:
+            await self._take(self.management, Share.RECONCILE, held)
+            await self._take_all(self.sessions, Share.RECONCILE, held)
+            worker.kill("used too much memory and is replaced")
 
     def _learn(self, done: asyncio.Future[wire.Reply], digest: bytes, *, alone: bool) -> None:
         error = done.exception()

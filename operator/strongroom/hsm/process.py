@@ -12,6 +12,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
+from pathlib import Path
 
 from strongroom.hsm import wire
 
@@ -81,6 +82,14 @@ class WorkerProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def memory_bytes(self) -> int:
+        """Resident memory; 0 if it is gone."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        except (OSError, IndexError):
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def ask(self, request: wire.Request, *, timeout: float) -> asyncio.Future[wire.Reply]:
         """Send a request. The future ends exactly once: with the answer, or with WorkerLost, at the latest after

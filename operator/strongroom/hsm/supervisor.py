@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from strongroom.config import HsmConfig
@@ -30,6 +30,9 @@ _STABLE_SECONDS = 10.0
 """A worker that lived this long starts the backoff anew."""
 _PIN_POLL_SECONDS = 1.0
 """How often the PIN file is read while its content is not to be tried."""
+_MEMORY_LOOK_SECONDS = 10.0
+_MAX_MEMORY_BYTES = 512 * 1024 * 1024
+"""Resident. A fresh worker has 30 MB; SoftHSM 2.6.1 keeps up to 2 KB of every RSA value until C_Finalize."""
 _INTERPRETER_SECONDS = 15.0
 """What starting an interpreter on a busy machine may take beside the first operation."""
 
@@ -38,9 +41,14 @@ class Supervisor:
     """Belongs to one event loop. `worker` is the one to ask, or None; then `problem` says why."""
 
     def __init__(
-        self, config: HsmConfig, on_change: Callable[[], None], on_open: Callable[[int], None] = lambda sessions: None
+        self,
+        config: HsmConfig,
+        on_change: Callable[[], None],
+        on_open: Callable[[int], None],
+        on_grown: Callable[[WorkerProcess], Awaitable[None]],
     ) -> None:
-        """`on_open` is called with the number of its sessions before a new worker becomes `worker`."""
+        """`on_open` is called with the number of its sessions before a new worker becomes `worker`; `on_grown` with one
+        that takes too much memory, to be ended when it has nothing to do."""
         self.worker: WorkerProcess | None = None
         self.state = TokenState.STARTING
         self.problem: StrongroomError | None = unavailable(config.name, "the token is being opened")
@@ -52,6 +60,7 @@ class Supervisor:
         self._profile = config.resolved_profile
         self._on_change = on_change
         self._on_open = on_open
+        self._on_grown = on_grown
         self._pin_file = PinFile(config.pin_file)
         self._pins = PinMemory()
         self._pin_held = False
@@ -102,13 +111,22 @@ class Supervisor:
         self._on_open(self.sessions)
         self.worker = worker
         self._change(TokenState.AVAILABLE, None)
-        cause = await worker.lost
+        cause = await self._watch(worker)
         self.worker = None
         if not self._stopping.is_set():
             self.losses += 1
             self._failures = 1 if loop.time() - opened_at >= _STABLE_SECONDS else self._failures + 1
             self._change(TokenState.UNAVAILABLE, unavailable(self._config.name, f"the library's process {cause}"))
         await worker.close()
+
+    async def _watch(self, worker: WorkerProcess) -> str:
+        """Until it is lost; the cause. One that has grown too large is to be replaced."""
+        while True:
+            await asyncio.wait([worker.lost], timeout=_MEMORY_LOOK_SECONDS)
+            if worker.lost.done():
+                return worker.lost.result()
+            if worker.memory_bytes() > _MAX_MEMORY_BYTES:
+                await self._on_grown(worker)
 
     async def _start_over(self, fault: Exception) -> None:
         """Type and place of the fault go to the log, its message does not: it could quote anything."""
