@@ -88,6 +88,10 @@ class Habits:
     """The value of new keys can be read, whatever their attributes say."""
     wrappable: bool = False
     """New keys can be wrapped, whatever their attributes say."""
+    typed_hmac: bool = False
+    """Keys for HMAC are CKK_SHA256_HMAC, of a length of their own; searches do not look at the type of a key."""
+    cloud_kms: bool = False
+    """C_GenerateKey takes CKA_LABEL and CKA_KMS_ALGORITHM, and nothing else."""
     max_id: int | None = None
     """Bytes of room for CKA_ID in a new object."""
     max_label: int | None = None

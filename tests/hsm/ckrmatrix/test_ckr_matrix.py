@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every return code at every PKCS#11 function that the operator calls, one at a time, in a real worker with SoftHSM: the
-outcome is the table's (expectations.py), and the next operation works.
+"""Every return code at every PKCS#11 function that the operator calls, one at a time, in a real worker: the outcome is
+the table's (expectations.py), and the next operation works.
 
 `make test-ckr` runs all of it; the rest of the suite one code of each class.
 """

@@ -77,6 +77,8 @@ static void parse_habit(struct habits *habits, const char *name, const char *val
     else if (IS("accept-any-tag")) habits->any_tag = true;
     else if (IS("readable")) habits->readable = true;
     else if (IS("wrappable")) habits->wrappable = true;
+    else if (IS("typed-hmac")) habits->typed_hmac = true;
+    else if (IS("cloud-kms")) habits->cloud_kms = true;
     else if (IS("max-id")) habits->max_id = number, habits->has_max_id = true;
     else if (IS("max-label")) habits->max_label = number, habits->has_max_label = true;
     else if (IS("login-pin")) snprintf(habits->pin, sizeof habits->pin, "%s", value);

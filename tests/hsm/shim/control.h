@@ -56,6 +56,8 @@ struct habits {
     enum { RANDOM, ZEROS, SAME } iv_fault;       // gcm-iv-fault: what is wrong with them
     bool any_tag;                                // accept-any-tag: decryption ignores it
     bool readable, wrappable;                    // new keys are, whatever was asked for and is answered
+    bool typed_hmac;                             // typed-hmac: HMAC keys are CKK_SHA256_HMAC; searches ignore the type
+    bool cloud_kms;                              // cloud-kms: C_GenerateKey takes a label, CKA_KMS_ALGORITHM, no more
     bool has_max_id, has_max_label;
     ulong_t max_id, max_label;                   // max-id, max-label: bytes of room in new objects; 0: none at all
     char pin[256];                               // login-pin: there is no C_Login, sessions begin logged in with it

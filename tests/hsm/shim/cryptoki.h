@@ -33,16 +33,32 @@ struct session_info { ulong_t slot, state, flags, device_error; };
 #define CKR_SESSION_COUNT 0xB1UL
 #define CKR_USER_ALREADY_LOGGED_IN 0x100UL
 #define CKR_BUFFER_TOO_SMALL 0x150UL
+#define CKR_TEMPLATE_INCONSISTENT 0xD1UL
+#define CKA_TOKEN 0x1UL
+#define CKA_PRIVATE 0x2UL
 #define CKA_LABEL 0x3UL
+#define CKA_KEY_TYPE 0x100UL
 #define CKA_ID 0x102UL
 #define CKA_SENSITIVE 0x103UL
+#define CKA_ENCRYPT 0x104UL
+#define CKA_DECRYPT 0x105UL
+#define CKA_WRAP 0x106UL
+#define CKA_UNWRAP 0x107UL
+#define CKA_SIGN 0x108UL
+#define CKA_VERIFY 0x10AUL
+#define CKA_DERIVE 0x10CUL
+#define CKA_VALUE_LEN 0x161UL
 #define CKA_EXTRACTABLE 0x162UL
 #define CKA_NEVER_EXTRACTABLE 0x164UL
 #define CKA_ALWAYS_SENSITIVE 0x165UL
+#define CKA_KMS_ALGORITHM 0x8001E101UL  // of Google's library
+#define CKK_GENERIC_SECRET 0x10UL
+#define CKK_SHA256_HMAC 0x2BUL
 #define CKF_RW_SESSION 0x2UL
 #define CKF_LOGIN_REQUIRED 0x4UL
 #define CKM_AES_CTR 0x1086UL
 #define CKM_AES_GCM 0x1087UL
+#define CKM_GENERIC_SECRET_KEY_GEN 0x350UL
 #define CKU_USER 1UL
 
 // Every function that is wrapped: position in CK_FUNCTION_LIST, name, parameters, arguments, what of a call a condition
@@ -72,7 +88,7 @@ struct session_info { ulong_t slot, state, flags, device_error; };
     X(24, C_GetAttributeValue, (ulong_t session, ulong_t object, struct attribute *template, ulong_t count), \
       (session, object, template, count), TEMPLATE, play) \
     X(26, C_FindObjectsInit, (ulong_t session, struct attribute *template, ulong_t count), \
-      (session, template, count), TEMPLATE, real) \
+      (session, template, count), TEMPLATE, play) \
     X(27, C_FindObjects, (ulong_t session, ulong_t *objects, ulong_t room, ulong_t *count), \
       (session, objects, room, count), NOTHING, real) \
     X(28, C_FindObjectsFinal, (ulong_t session), (session), (struct call){.operation = session}, real) \

@@ -125,10 +125,12 @@ ulong_t play_C_Login(ulong_t session, ulong_t user, byte *pin, ulong_t length) {
 ulong_t play_C_GetAttributeValue(ulong_t session, ulong_t object, struct attribute *template, ulong_t count) {
     ulong_t code = real_C_GetAttributeValue(session, object, template, count);
     struct habits habits = current_habits();
-    for (ulong_t index = 0; (habits.readable || habits.wrappable) && index < count; index++) {
+    for (ulong_t index = 0; index < count; index++) {
         ulong_t type = template[index].type;
         byte *answer = template[index].value;
-        if (!answer || template[index].length != 1) continue;
+        if (habits.typed_hmac && type == CKA_KEY_TYPE && answer && *(ulong_t *)answer == CKK_GENERIC_SECRET)
+            *(ulong_t *)answer = CKK_SHA256_HMAC;
+        if (!(habits.readable || habits.wrappable) || !answer || template[index].length != 1) continue;
         if (type == CKA_SENSITIVE || type == CKA_ALWAYS_SENSITIVE || type == CKA_NEVER_EXTRACTABLE) *answer = 1;
         if (type == CKA_EXTRACTABLE) *answer = 0;
     }
@@ -136,10 +138,20 @@ ulong_t play_C_GetAttributeValue(ulong_t session, ulong_t object, struct attribu
 }
 
 enum { MAX_ATTRIBUTES = 64 };
+static byte true_ = 1, false_ = 0;
+static ulong_t key_bytes = 32;
+
+ulong_t play_C_FindObjectsInit(ulong_t session, struct attribute *template, ulong_t count) {
+    struct attribute kept[MAX_ATTRIBUTES];
+    bool typed_hmac = current_habits().typed_hmac;
+    ulong_t kept_count = 0;
+    for (ulong_t index = 0; index < count && kept_count < MAX_ATTRIBUTES; index++)
+        if (!typed_hmac || template[index].type != CKA_KEY_TYPE) kept[kept_count++] = template[index];
+    return real_C_FindObjectsInit(session, kept, kept_count);
+}
 
 // Copies the template of a new key into `changed`, as leaky as the habits say. Refuses what there is no room for.
 static ulong_t leak(struct attribute *changed, const struct attribute *template, ulong_t count) {
-    static byte yes = 1, no = 0;
     struct habits habits = current_habits();
     if (count > MAX_ATTRIBUTES) return CKR_ARGUMENTS_BAD;
     for (ulong_t index = 0; index < count; index++) {
@@ -147,17 +159,65 @@ static ulong_t leak(struct attribute *changed, const struct attribute *template,
         ulong_t type = template[index].type, length = template[index].length;
         if (type == CKA_ID && habits.has_max_id && length > habits.max_id) return CKR_ATTRIBUTE_VALUE_INVALID;
         if (type == CKA_LABEL && habits.has_max_label && length > habits.max_label) return CKR_ATTRIBUTE_VALUE_INVALID;
-        if (type == CKA_EXTRACTABLE && (habits.wrappable || habits.readable)) changed[index].value = &yes;
-        if (type == CKA_SENSITIVE && habits.readable) changed[index].value = &no;
+        if (type == CKA_EXTRACTABLE && (habits.wrappable || habits.readable)) changed[index].value = &true_;
+        if (type == CKA_SENSITIVE && habits.readable) changed[index].value = &false_;
     }
     return CKR_OK;
+}
+
+// What a cloud knows by itself, around the label that the template gives.
+static ulong_t generate_in_the_cloud(ulong_t session, struct mechanism *mechanism, struct attribute *template,
+                                     ulong_t count, ulong_t *key) {
+    struct attribute whole[] = {
+        {CKA_LABEL, NULL, 0},       {CKA_VALUE_LEN, &key_bytes, sizeof key_bytes},
+        {CKA_TOKEN, &true_, 1},     {CKA_PRIVATE, &true_, 1},
+        {CKA_SENSITIVE, &true_, 1}, {CKA_EXTRACTABLE, &false_, 1},
+        {CKA_ENCRYPT, &true_, 1},   {CKA_DECRYPT, &true_, 1},
+        {CKA_WRAP, &false_, 1},     {CKA_UNWRAP, &false_, 1},
+        {CKA_SIGN, &false_, 1},     {CKA_VERIFY, &false_, 1},
+        {CKA_DERIVE, &false_, 1},
+    };
+    bool algorithm = false;
+    for (ulong_t index = 0; index < count; index++) {
+        if (template[index].type == CKA_LABEL) whole[0] = template[index];
+        else if (template[index].type == CKA_KMS_ALGORITHM) algorithm = true;
+        else return CKR_TEMPLATE_INCONSISTENT;
+    }
+    if (!algorithm || !whole[0].value) return CKR_TEMPLATE_INCONSISTENT;
+    return real_C_GenerateKey(session, mechanism, whole, sizeof whole / sizeof *whole, key);
+}
+
+// An HMAC key has a type of its own, and its length is the token's business.
+static ulong_t generate_typed_hmac(ulong_t session, struct mechanism *mechanism, struct attribute *template,
+                                   ulong_t count, ulong_t *key) {
+    static ulong_t generic = CKK_GENERIC_SECRET;
+    bool typed = false;
+    for (ulong_t index = 0; index < count; index++) {
+        if (template[index].type == CKA_VALUE_LEN) return CKR_TEMPLATE_INCONSISTENT;
+        if (template[index].type != CKA_KEY_TYPE) continue;
+        typed = *(ulong_t *)template[index].value == CKK_SHA256_HMAC;
+        template[index].value = &generic;
+    }
+    const struct attribute more[] = {
+        {CKA_VALUE_LEN, &key_bytes, sizeof key_bytes}, {CKA_ENCRYPT, &false_, 1}, {CKA_DECRYPT, &false_, 1},
+        {CKA_WRAP, &false_, 1}, {CKA_UNWRAP, &false_, 1},
+    };
+    ulong_t more_count = sizeof more / sizeof *more;
+    if (!typed || count + more_count > MAX_ATTRIBUTES) return CKR_TEMPLATE_INCONSISTENT;
+    memcpy(template + count, more, sizeof more);
+    return real_C_GenerateKey(session, mechanism, template, count + more_count, key);
 }
 
 ulong_t play_C_GenerateKey(ulong_t session, struct mechanism *mechanism, struct attribute *template, ulong_t count,
                            ulong_t *key) {
     struct attribute changed[MAX_ATTRIBUTES];
+    struct habits habits = current_habits();
     ulong_t code = leak(changed, template, count);
-    return code == CKR_OK ? real_C_GenerateKey(session, mechanism, changed, count, key) : code;
+    if (code != CKR_OK) return code;
+    if (habits.cloud_kms) return generate_in_the_cloud(session, mechanism, changed, count, key);
+    if (habits.typed_hmac && mechanism->mechanism == CKM_GENERIC_SECRET_KEY_GEN)
+        return generate_typed_hmac(session, mechanism, changed, count, key);
+    return real_C_GenerateKey(session, mechanism, changed, count, key);
 }
 
 ulong_t play_C_GenerateKeyPair(ulong_t session, struct mechanism *mechanism, struct attribute *public,
