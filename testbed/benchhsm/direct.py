@@ -29,7 +29,7 @@ def main(module: str, label: str, pin_file: str, profile_name: str, key_id: str,
     durations = []
     for _ in range(int(count)):
         started = time.perf_counter()
-        ciphers.seal(key, algorithm, plaintext, aad)
+        ciphers.for_sealing(key, algorithm).encrypt(key.handles, plaintext, aad)
         durations.append(time.perf_counter() - started)
     print(statistics.median(durations))
     found.close()

@@ -24,12 +24,12 @@ class Ciphers:
         self._cbc_hmac = CbcHmac(session.functions, session.handle, profile)
         self.rsa = rsa.RsaOaep(session, self._gcm)
 
-    def seal(self, key: StoredKey, algorithm: Algorithm, plaintext: bytearray, aad: bytes) -> tuple[bytes, bytes]:
-        """(nonce, ciphertext ‖ tag) under an AES key, by the profile's own algorithm only."""
-        if algorithm is not self._profile.algorithm(key.spec):
+    def for_sealing(self, key: StoredKey, algorithm: Algorithm) -> AesGcm | CbcHmac:
+        """What encrypts new values under this AES key: by the profile's own algorithm only."""
+        if algorithm is not self._profile.algorithm(key.spec) or key.spec.asymmetric:
             raise Outcome(wire.Failure.REFUSED)
         self._check_kind(key, algorithm)
-        return self._of(algorithm).encrypt(key.handles, plaintext, aad)
+        return self._of(algorithm)
 
     def open(self, key: StoredKey, algorithm: Algorithm, value: wire.OpenValue) -> bytearray:
         """The plaintext, which the caller wipes. Values made under an earlier profile open, too."""

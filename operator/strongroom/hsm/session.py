@@ -94,10 +94,11 @@ class TokenSession:
                 wire.wipe(value.plaintext)
 
     def _seal_all(self, key: StoredKey, request: wire.Seal) -> list[wire.SealedValue]:
+        cipher = self._ciphers.for_sealing(key, request.algorithm)
         sealed = []
         for value in request.values:
             try:
-                nonce, body = self._ciphers.seal(key, request.algorithm, value.plaintext, value.aad)
+                nonce, body = cipher.encrypt(key.handles, value.plaintext, value.aad)
             except CkrError as error:
                 self._settle_sealing(key, request.algorithm, error)
             sealed.append(wire.SealedValue(nonce, body))
@@ -115,30 +116,28 @@ class TokenSession:
 
     def _open_all(self, key: StoredKey, request: wire.Open) -> wire.OpenedValues:
         opened = wire.OpenedValues([])
+        lengths = _Lengths(key, request.algorithm)
         try:
             for index, value in enumerate(request.values):
-                opened.values.append(self._open_one(key, request, index, value))
+                if not lengths.fit(value):
+                    raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
+                opened.values.append(self._open_one(key, request.algorithm, index, value))
         except BaseException:
             opened.wipe()
             raise
         return opened
 
-    def _open_one(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
-        if not _well_formed(key, request, value):
-            raise Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
-        bad = Outcome(wire.Failure.INVALID_CIPHERTEXT, index=index)
+    def _open_one(self, key: StoredKey, algorithm: Algorithm, index: int, value: wire.OpenValue) -> bytearray:
+        bad: Outcome | None = None
         for _ in range(_TRIES):  # a fault that passes makes no value bad
             try:
-                return self._decrypt(key, request, index, value)
+                return self._ciphers.open(key, algorithm, value)
             except CkrError as error:
-                bad = self._settle_opening(key, request.algorithm, error, index)
+                bad = self._settle_opening(key, algorithm, error, index)
+            except Outcome as outcome:
+                raise Outcome(outcome.failed.failure, outcome.failed.ckr, index=index) from None
+        assert bad is not None
         raise bad
-
-    def _decrypt(self, key: StoredKey, request: wire.Open, index: int, value: wire.OpenValue) -> bytearray:
-        try:
-            return self._ciphers.open(key, request.algorithm, value)
-        except Outcome as outcome:
-            raise Outcome(outcome.failed.failure, outcome.failed.ckr, index=index) from None
 
     def _settle_opening(self, key: StoredKey, algorithm: Algorithm, error: CkrError, index: int) -> Outcome:
         """What the value is, if it does not open now that the token is seen to work. Raises where the error says more,
@@ -204,13 +203,23 @@ def _says_nothing_of_the_value(error: CkrError) -> bool:
     return isinstance(error, NotDestroyedError) or kind in _OUTAGE or kind is CkrClass.HANDLE
 
 
-def _well_formed(key: StoredKey, request: wire.Open, value: wire.OpenValue) -> bool:
-    """Whether the lengths are those of the algorithm: nothing else goes to the token."""
-    algorithm = request.algorithm
-    size = algorithm.plaintext_bytes(len(value.body) - algorithm.tag_bytes)
-    return (
-        len(value.nonce) == algorithm.nonce_bytes
-        and size is not None
-        and size <= algorithm.ciphertext_bytes(MAX_PLAINTEXT_BYTES)
-        and len(value.wrapped_key) == (modulus_bytes(key.spec) or 0)
-    )
+class _Lengths:
+    """What the parts of a value under this key measure: nothing else goes to the token. Made once for all of a request,
+    since a value's own time is little."""
+
+    def __init__(self, key: StoredKey, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self._nonce = algorithm.nonce_bytes
+        self._tag = algorithm.tag_bytes
+        self._wrapped_key = modulus_bytes(key.spec) or 0
+        self._longest = algorithm.ciphertext_bytes(MAX_PLAINTEXT_BYTES)
+
+    def fit(self, value: wire.OpenValue) -> bool:
+        """Whether this one has them."""
+        size = self._algorithm.plaintext_bytes(len(value.body) - self._tag)
+        return (
+            len(value.nonce) == self._nonce
+            and len(value.wrapped_key) == self._wrapped_key
+            and size is not None
+            and size <= self._longest
+        )
