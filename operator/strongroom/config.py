@@ -155,6 +155,9 @@ def _check_whole(path: Path, config: Config) -> None:
             _check_hsm(hsm)
         except _FieldError as error:
             raise ConfigurationError(f"{path}: {error} - at `$.hsms[{index}].{error.field}`") from None
+    for places, field in ((config.workers, "workers"), (config.api.client_burst, "api.clientBurst")):
+        if places < len(names):  # else tokens that hang could take them all
+            raise ConfigurationError(f"{path}: at least one for each of {len(names)} HSMs - at `$.{field}`")
     for index, pattern in enumerate(config.secrets.denied_metadata):
         try:
             re.compile(pattern)

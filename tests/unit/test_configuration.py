@@ -93,6 +93,11 @@ def without(field: str) -> str:
         pytest.param(
             SMALLEST + SMALLEST.partition("hsms:\n")[2], "two HSMs are named 'default'", id="two-hsms-of-one-name"
         ),
+        pytest.param(
+            SMALLEST + SMALLEST.partition("hsms:\n")[2].replace("default", "other") + "workers: 1\n",
+            "`$.workers`",
+            id="fewer-workers-than-hsms",
+        ),
         pytest.param(SMALLEST + "secrets: {maxPlaintextBytes: 4097}\n", "`$.secrets.maxPlaintextBytes`", id="raised"),
         pytest.param(SMALLEST + "secrets: {maxPlaintextBytes: -1}\n", "`$.secrets.maxPlaintextBytes`", id="negative"),
         pytest.param(

@@ -9,8 +9,9 @@ import contextlib
 import logging
 import random
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import TypeVar
 
 from strongroom.config import HsmConfig
 from strongroom.errors import Reason, StrongroomError
@@ -21,6 +22,7 @@ from strongroom.hsm.process import WorkerLost, WorkerProcess
 from strongroom.hsm.values import TokenState
 
 _log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
 
 _FIRST_ATTEMPT_SECONDS = 5.0
 """How long `start` waits for a token: one that hangs must not keep the operator from starting."""
@@ -33,6 +35,8 @@ _PIN_POLL_SECONDS = 1.0
 _MEMORY_LOOK_SECONDS = 10.0
 _MAX_MEMORY_BYTES = 512 * 1024 * 1024
 """Resident. A fresh worker has 30 MB; SoftHSM 2.6.1 keeps up to 2 KB of every RSA value until C_Finalize."""
+_FILES_SECONDS = 10.0
+"""How long the PIN file and a token's directory may take."""
 _INTERPRETER_SECONDS = 15.0
 """What starting an interpreter on a busy machine may take beside the first operation."""
 
@@ -151,7 +155,7 @@ class Supervisor:
                 state = TokenState.PIN_INVALID if refused else TokenState.UNAVAILABLE
                 raise _NotOpenedError(state, refusal, pin_held=True)
             try:
-                await asyncio.to_thread(tokenfiles.refuse_open_files, self._config.environment)
+                await self._in_time(asyncio.to_thread(tokenfiles.refuse_open_files, self._config.environment))
             except tokenfiles.OpenFilesError as error:
                 raise self._misconfigured(error.message, error.hint) from None
             worker = await self._spawn()
@@ -171,9 +175,18 @@ class Supervisor:
         if not self._profile.login:
             return bytearray()
         try:
-            return await asyncio.to_thread(self._pin_file.read)
+            return await self._in_time(asyncio.to_thread(self._pin_file.read))
         except PinFileError as error:
             raise self._misconfigured(error.message, error.hint) from None
+
+    async def _in_time(self, looking: Coroutine[None, None, _Found]) -> _Found:
+        """Of files that may be on a mount that hangs."""
+        try:
+            async with asyncio.timeout(_FILES_SECONDS):
+                return await looking
+        except TimeoutError:
+            problem = unavailable(self._config.name, f"its files do not answer within {_FILES_SECONDS:g} seconds")
+            raise _NotOpenedError(TokenState.UNAVAILABLE, problem) from None
 
     async def _spawn(self) -> WorkerProcess:
         try:
