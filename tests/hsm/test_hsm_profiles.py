@@ -61,8 +61,7 @@ def open_as(shim: Shim, new_token: SoftHsmToken, open_token: OpenToken) -> Calla
 
 @pytest.fixture(params=profiles.names())
 def name(request: pytest.FixtureRequest) -> str:
-    shipped: str = request.param
-    return shipped
+    return str(request.param)
 
 
 async def test_keys_are_made_found_and_proved(open_as: OpenToken, open_token: OpenToken, name: str) -> None:
@@ -101,7 +100,7 @@ async def test_values_come_back_and_altered_ones_do_not(open_as: OpenToken, shim
         ):
             with pytest.raises(InvalidCiphertext):
                 await key.open(altered)
-    assert await key.open(item) == plaintext
+        assert await key.open(item) == plaintext
     assert token.statistics.worker_losses == 0
 
 

@@ -10,6 +10,8 @@ passes after one call.
     refused   HSMError: tried again with backoff, the token stays available
     away      HSMUnavailable: the worker is replaced, everything waits for that and heals by itself
     pin       HSMPinInvalid: no login until the PIN file changes, then healed
+    held      HSMUnavailable: whether the PIN was counted as a wrong one is not known, so the next login is ten minutes
+              off, unless the PIN file changes
 
 Why the columns differ: a code of class DATA condemns a value only where the token was given one. An AMBIGUOUS one never
 does by itself: what is known to be good must decrypt meanwhile, and the value must fail again. A lost HANDLE is looked
@@ -31,6 +33,7 @@ class Expected(Enum):
     REFUSED = "refused"
     AWAY = "away"
     PIN = "pin"
+    HELD = "held"
 
 
 _COLUMNS = ("DATA", "AMBIGUOUS", "HANDLE", "SESSION", "LOGIN", "DEVICE", "PIN", "CONFIGURATION")
@@ -41,15 +44,15 @@ start        C_GetSlotList        away     away          away        away     aw
 start        C_GetTokenInfo       away     away          away        away     away   away    away        away
 start        C_OpenSession        away     away          away        away     away   away    away        away
 start        C_GetMechanismList   away     away          away        away     away   away    away        away
-login        C_Login              pin      pin           pin         away     pin    away    pin         pin
+login        C_Login              held     held          held        away     held   away    pin         pin
 stop         C_Finalize           ok       ok            ok          ok       ok     ok      ok          ok
 info         C_GetTokenInfo       away     away          away        away     away   away    away        away
 info         C_GetSessionInfo     away     away          away        away     away   away    away        away
 info         C_GenerateRandom     away     away          away        away     away   away    away        away
-find         C_FindObjectsInit    refused  refused       refused     away     away   away    refused     refused
-find         C_FindObjects        refused  refused       refused     away     away   away    refused     refused
-find         C_FindObjectsFinal   refused  refused       refused     away     away   away    refused     refused
-find         C_GetAttributeValue  refused  refused       ok          away     away   away    refused     refused
+find         C_FindObjectsInit    refused  refused       refused/ok  away     away   away    refused     refused
+find         C_FindObjects        refused  refused       refused/ok  away     away   away    refused     refused
+find         C_FindObjectsFinal   refused  refused       refused/ok  away     away   away    refused     refused
+find         C_GetAttributeValue  refused  refused       refused/ok  away     away   away    refused     refused
 generate     C_FindObjectsInit    refused  refused       refused     away     away   away    refused     refused
 generate     C_GenerateKey        refused  refused/ok    refused     away     away   away    refused     refused
 generate-rsa C_GenerateKeyPair    refused  refused/ok    refused     away     away   away    refused     refused

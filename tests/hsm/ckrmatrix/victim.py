@@ -78,15 +78,17 @@ class Victim:
             seen = _SEEN.get(error.reason, error.reason.value)
         if self.shim.calls(function) == calls:
             return f"{seen}, but {function} was not called"
-        if what == "login" and seen == "pin" and (complaint := await self._one_login_only(logins + 1)):
+        if seen in _NO_MORE_LOGINS and (complaint := await self._one_login_only(logins + 1)):
             return complaint
         self.shim.clear()
-        if what == "login" and seen == "pin":
+        if seen in _NO_MORE_LOGINS:
             self._another_pin()
         try:
             async with asyncio.timeout(_SECONDS):
                 lost = losses + (seen == "away" and what not in _RESTARTS)
                 await self._until(lambda: self.token.available and self.token.statistics.worker_losses >= lost)
+                if what == "verify":
+                    await self.token.verify(self.key.ref)  # what was refused says nothing good of the key
                 await self._check_works()
         except (TimeoutError, AssertionError, StrongroomError) as error:
             return f"{seen}, and afterwards {type(error).__name__} {error}"
@@ -106,7 +108,7 @@ class Victim:
                 return "pin"
             case _:
                 assert self.token.problem is not None
-                return _SEEN[self.token.problem.reason]
+                return "held" if "the next one is in 10 minutes" in self.token.problem.hint else "away"
 
     async def stop(self) -> str:
         """The Token is closed, and another one opened."""
@@ -184,6 +186,7 @@ class Victim:
                 await asyncio.sleep(0.002)
 
 
+_NO_MORE_LOGINS = ("pin", "held")
 _RESTARTS = ("start", "login", "stop")
 """What ends the worker itself."""
 
