@@ -8,7 +8,6 @@ Numbers and names are those of PKCS#11 2.40 section 1.1.5 and 3.1 (pkcs11t.h). W
 from enum import Enum, unique
 
 CKR_OK = 0x00
-CKR_FUNCTION_FAILED = 0x06
 CKR_ATTRIBUTE_SENSITIVE = 0x11
 CKR_ATTRIBUTE_TYPE_INVALID = 0x12
 CKR_ATTRIBUTE_VALUE_INVALID = 0x13
@@ -142,8 +141,6 @@ _CODES: dict[int, tuple[str, CkrClass]] = {
     0x203: ("KEY_EXHAUSTED", CkrClass.CONFIGURATION),
 }
 
-_BY_SQUEEZED_NAME = {name.replace("_", ""): code for code, (name, _) in _CODES.items()}
-
 
 def name_of(code: int) -> str:
     """`CKR_…`; a vendor's code as `CKR_VENDOR_DEFINED+0x…`, an unknown one as `CKR_0x…`. Goes to the audit record."""
@@ -161,8 +158,3 @@ def class_of(code: int) -> CkrClass:
     """Class of a failure. An unknown code is AMBIGUOUS: the canary decides, so that no vendor's code for a bad tag
     is taken for an outage. Not defined for CKR_OK."""
     return _CODES[code][1] if code in _CODES else CkrClass.AMBIGUOUS
-
-
-def code_named(name: str) -> int | None:
-    """Code of a name without its `CKR_`, in any case and with or without underscores; None if there is none."""
-    return _BY_SQUEEZED_NAME.get(name.replace("_", "").upper())
