@@ -48,9 +48,12 @@ def tokens(environment: dict[str, str]) -> list[str]:
 
 
 def can_log_in(pin: str, environment: dict[str, str]) -> bool:
-    module = "/usr/lib/softhsm/libsofthsm2.so"
-    login = ("--module", module, "--token-label", LABEL, "--login", "--pin", pin, "--list-objects")
-    return run("pkcs11-tool", *login, environment=environment).returncode == 0
+    script = (
+        "import sys, pkcs11; module, label, pin = sys.argv[1:]; "
+        "pkcs11.lib(module).get_token(token_label=label).open(user_pin=pin)"
+    )
+    arguments = (sys.executable, "-c", script, "/usr/lib/softhsm/libsofthsm2.so", LABEL, pin)
+    return run(*arguments, environment=environment).returncode == 0
 
 
 def test_token_is_made_once_and_opens_with_the_pin(environment: dict[str, str]) -> None:

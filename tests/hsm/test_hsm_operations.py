@@ -262,3 +262,23 @@ async def test_what_is_wrong_with_an_rsa_value_is_never_told(hsm: Token, make_ke
     assert answers.pop()[1] == ""
     assert await key.open(good) == _MARKER
     assert hsm.statistics.worker_losses == 0
+
+
+async def test_a_bad_rsa_value_costs_the_token_as_much_whatever_is_wrong_with_it(
+    shim: Shim, hsm: Token, make_key: MakeKey
+) -> None:
+    key = await make_key(hsm, KeySpec.RSA_3072)
+    good = await key.seal(_MARKER)
+    costs = []
+    for item in (
+        forged(good),  # makes the canary
+        forged(good),
+        replace(good, aad=b"other"),
+        replace(good, wrapped_key=_flip(good.wrapped_key, -1)),
+        replace(good, wrapped_key=bytes(len(good.wrapped_key))),
+    ):
+        before = shim.calls("C_UnwrapKey")
+        with pytest.raises(InvalidCiphertext):
+            await key.open(item)
+        costs.append(shim.calls("C_UnwrapKey") - before)
+    assert len(set(costs)) == 1, costs

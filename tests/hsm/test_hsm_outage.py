@@ -2,6 +2,7 @@
 """Tokens and workers that go away, or hang: nothing is lost, and all of it heals by itself."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from strongroom.errors import Reason, StrongroomError
+from strongroom.hsm import process
 from strongroom.hsm.api import Token, TokenState
 from strongroom.hsm.pin import PinFile
 from testbed.hsmkeys import KeyInUse
@@ -292,3 +294,25 @@ async def test_after_closing_nothing_runs_and_everything_is_refused(hsm: Token, 
     await hsm.close()
     assert not _exists(pid)
     assert await _reason(hsm.info()) is Reason.HSM_UNAVAILABLE
+
+
+@pytest.mark.parametrize(("fault", "finalized"), [({"delays": 0.5}, 1), ({"hangs": True}, 0)], ids=["slow", "hung"])
+async def test_the_library_is_finalized_only_when_nobody_is_inside_it(
+    monkeypatch: pytest.MonkeyPatch,
+    shim: Shim,
+    hsm: Token,
+    key: KeyInUse,
+    wait_until: WaitUntil,
+    fault: dict[str, Any],
+    finalized: int,
+) -> None:
+    monkeypatch.setattr(process, "_EXIT_SECONDS", 8.0)  # the worker itself waits for 5
+    good = await key.seal(b"value")
+    before = shim.calls("C_Decrypt")
+    shim.set("C_Decrypt", **fault)
+    opening = asyncio.create_task(key.open(good))
+    await wait_until(lambda: shim.calls("C_Decrypt") > before)
+    await hsm.close()
+    assert shim.calls("C_Finalize") == finalized
+    with contextlib.suppress(StrongroomError):
+        await opening

@@ -102,6 +102,16 @@ def test_the_intent_is_recorded_before_the_one_key_is_made(
     assert {intent["pendingVersion"]["keyId"] for intent in intents} == {ready["keyId"]}
     assert {intent["state"] for intent in intents} == {"Creating"}
     assert "pendingVersion" not in ready
+    assert ready["hsm"] == {
+        "name": "default",
+        "manufacturer": "SoftHSM project",
+        "model": "SoftHSM v2",
+        "serial": ready["hsm"]["serial"],
+        "firmware": "2.6",
+        "neverExtractable": True,
+        "certification": "none",
+    }
+    assert ready["hsm"]["serial"]
     (material,) = outsider.materials(name=name)
     assert material.cka_id == cka_id(ready["keyId"])
     assert outsider.materials(key_id=ready["keyId"]) == [material]

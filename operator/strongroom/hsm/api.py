@@ -13,7 +13,14 @@ from strongroom.hsm import label as labels
 from strongroom.hsm import wire
 from strongroom.hsm.exchange import Exchange
 from strongroom.hsm.label import KeyLabel
-from strongroom.hsm.problems import no_key_problem, operation_problem, queue_problem, twins_problem, unavailable
+from strongroom.hsm.problems import (
+    UnsafeKeyError,
+    no_key_problem,
+    operation_problem,
+    queue_problem,
+    twins_problem,
+    unavailable,
+)
 from strongroom.hsm.publickey import UnsoundKeyError, sound_public_key
 from strongroom.hsm.values import (
     KeyMaterial,
@@ -270,12 +277,12 @@ class Token:
     async def verify(self, ref: KeyVersionRef) -> KeyMaterial:
         """Prove by behaviour that the key is safe: its value cannot be read, nor wrapped by a key made for that (where
         the token can wrap at all), altered tags and additional data are refused, and it may do no more than its kind
-        needs. Raises HSM_ERROR otherwise, and so do `seal`, `open` and `public_key` until it is proved."""
+        needs. Raises HSM_ERROR otherwise; a key that was found unsafe is then refused by `seal`, `open` and
+        `public_key`, too, until it is proved."""
         try:
             answer = await self._ask("verify", wire.Verify(labels.pack_id(ref)), wire.FoundKeys, ref=ref)
-        except StrongroomError as error:
-            if error.reason is Reason.HSM_ERROR:
-                self._unsafe[ref] = error
+        except UnsafeKeyError as error:
+            self._unsafe[ref] = error
             raise
         material = self._the_one(answer, ref)
         self._unsafe.pop(ref, None)

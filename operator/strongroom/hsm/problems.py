@@ -165,8 +165,12 @@ def _pin_invalid(config: HsmConfig, what: str, *, hint: str, code: str = "") -> 
     return StrongroomError(Reason.HSM_PIN_INVALID, f"HSM {config.name!r}: {what}", hint=hint, ckr=code)
 
 
-def _nonconforming(hsm: str, ref: KeyVersionRef | None, what: str, code: str) -> StrongroomError:
-    return StrongroomError(
+class UnsafeKeyError(StrongroomError):
+    """It was proved that a key can leave the token, or that its values are not authenticated."""
+
+
+def _nonconforming(hsm: str, ref: KeyVersionRef | None, what: str, code: str) -> UnsafeKeyError:
+    return UnsafeKeyError(
         Reason.HSM_ERROR, f"HSM {hsm!r}: key {ref} is not safe: {what}", hint=_NONCONFORMING, ckr=code
     )
 

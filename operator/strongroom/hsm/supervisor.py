@@ -33,7 +33,7 @@ _STABLE_SECONDS = 10.0
 _PIN_POLL_SECONDS = 1.0
 """How often the PIN file is read while its content is not to be tried."""
 _MEMORY_LOOK_SECONDS = 10.0
-_MAX_MEMORY_BYTES = 512 * 1024 * 1024
+_MAX_MEMORY_BYTES = 192 * 1024 * 1024
 """Resident. A fresh worker has 30 MB; SoftHSM 2.6.1 keeps up to 2 KB of every RSA value until C_Finalize."""
 _FILES_SECONDS = 10.0
 """How long the PIN file and a token's directory may take."""
