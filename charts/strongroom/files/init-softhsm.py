@@ -2,8 +2,8 @@
 """Make the SoftHSM token at the first start; leave an existing one alone.
 
 The PIN goes to softhsm2-util by its terminal prompts: programs that log command lines would keep an argument. The
-security officer's PIN is random and forgotten, so nobody can set another user PIN without knowing the present one. The token is
-in a directory of its own, since a volume's root is often open to everyone.
+security officer's PIN is random and forgotten, so nobody can set another user PIN without knowing the present one. The
+token is in a directory of its own, since a volume's root is often open to everyone.
 """
 
 import os
