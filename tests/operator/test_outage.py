@@ -26,6 +26,8 @@ OUTAGE_SECONDS = 180.0
 """How long the API server stays away in the one test of that; the operator's own patience with it is none."""
 SERVER_ERRORS_SECONDS = 30.0
 LIST_DELAY_SECONDS = 10.0
+BUSY_SECONDS = 7.0
+"""Longer than Kopf waits for what its tasks have begun."""
 LISTED = frozenset({"customermasterkeys", "secrets", "encryptedsecrets"})
 """What must be listed before anything is decided."""
 ENCRYPTED_SECRETS = "/encryptedsecrets"
@@ -174,6 +176,22 @@ def test_an_error_in_a_watch_loses_nothing(
     check_done_once(backlog, calls, behind_proxy, pid)
     restarts = behind_proxy.metrics().value("strongroom_watch_restarts_total")
     assert (restarts > 0) == (code != 410)
+
+
+def test_an_error_in_one_watch_while_the_others_are_busy_loses_nothing(
+    behind_proxy: OperatorProcess, fault_proxy: FaultProxy, tenant: Tenant, control_plane: ControlPlane
+) -> None:
+    """Kopf gives the other watches five seconds, then cancels everything, tasks among it that others wait for."""
+    pid, calls, backlog = behind_proxy.pid, ApiCalls(control_plane), Backlog(tenant, 20)
+    backlog.create()
+    assert fault_proxy.inject_watch_error(500, "/customermasterkeys") > 0
+    until = time.monotonic() + BUSY_SECONDS
+    while time.monotonic() < until:
+        for name in backlog.names:
+            tenant.api.patch(tenant.path(name), {"metadata": {"labels": {"touched": str(time.monotonic_ns())}}})
+    wait_watching(fault_proxy)
+    check_done_once(backlog, calls, behind_proxy, pid)
+    assert behind_proxy.metrics().value("strongroom_watch_restarts_total") > 0
 
 
 @pytest.mark.timeout(240)

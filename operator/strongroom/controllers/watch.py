@@ -2,8 +2,8 @@
 """Kopf as the event source: watches in a thread and loop of their own, delivering to ours.
 
 Kopf's handlers here only hand events over; nothing is written by Kopf. It has its own loop because it ends on a watch
-error other than 410 and on a minute of server errors, cancelling every task in its loop that it did not find there at
-its start; the supervisor starts it anew while the crypto API, the queues and the tokens go on.
+error other than 410 and on a minute of server errors, and then every task in its loop is cancelled; it is started anew
+while the crypto API, the queues and the tokens go on.
 """
 
 import asyncio
@@ -39,6 +39,8 @@ _RESTART_SECONDS: Final = (0.5, 5.0)
 _PROBE_SECONDS: Final = 2.0
 _REQUEST_SECONDS: Final = 60
 _STOP_SECONDS: Final = 5.0
+_CANCEL_SECONDS: Final = 0.5
+"""After this long what is left of Kopf's tasks is cancelled once more."""
 _WATCH_SECONDS: Final = 300
 """How long the API server keeps one watch open."""
 
@@ -118,14 +120,29 @@ class Watches:
                 if not first:
                     self._in_our_loop(self._on_restart)
                 first = False
-                await kopf.operator(
-                    registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True,
-                    stop_flag=stop_flag,
-                )  # fmt: skip
+                await self._run_kopf(stop_flag)
             except Exception as error:
                 _log.warning("the watches ended (%s) and are started anew", type(error).__name__)
             if not self._stop.is_set():
                 await asyncio.sleep(random.uniform(*_RESTART_SECONDS))  # noqa: S311 - jitter, no secret
+
+    async def _run_kopf(self, stop_flag: asyncio.Event) -> None:
+        """Until the first of Kopf's tasks ends; returns, or raises its error, when all of them are gone.
+
+        Not `kopf.operator`: when that ends, it cancels every task once, also the one whose call a closing watch awaits
+        (aiotasks.Scheduler), and waits for ever; nothing would be watched until somebody restarts the process.
+        """
+        ours = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry(), settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop_flag
+        )
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        while left := asyncio.all_tasks() - ours:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_CANCEL_SECONDS)
+        for task in ended:
+            task.result()
 
     async def _until_served(self) -> None:
         """Kopf looks only once which resources there are: wait until the API server serves ours."""
